@@ -1,0 +1,37 @@
+"""The torch-free half of medgen: specs, hooks, plugin host, names, configs."""
+
+from medgen.registry.hookspecs import hookimpl
+from medgen.registry.host import Declared, Host, PluginStatus, PluginWarning, get_host, refresh
+from medgen.registry.image import ConditionSlot, ConditionSpec, ImageSpec, Intensity
+from medgen.registry.names import families, find, find_family, list_families, suggestion
+from medgen.registry.resolve import require, resolve
+from medgen.registry.spec import API_VERSION, INTERFACES, Capabilities, DatasetSpec, ExtensionSpec, FamilySpec, MetricSpec, Reference
+
+__all__ = [
+    "API_VERSION",
+    "INTERFACES",
+    "Capabilities",
+    "ConditionSlot",
+    "ConditionSpec",
+    "DatasetSpec",
+    "Declared",
+    "ExtensionSpec",
+    "FamilySpec",
+    "Host",
+    "ImageSpec",
+    "Intensity",
+    "MetricSpec",
+    "PluginStatus",
+    "PluginWarning",
+    "Reference",
+    "families",
+    "find",
+    "find_family",
+    "get_host",
+    "hookimpl",
+    "list_families",
+    "refresh",
+    "require",
+    "resolve",
+    "suggestion",
+]

@@ -1,0 +1,119 @@
+"""Configurations: frozen pydantic models whose every field has a one-line description."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from medgen.errors import ConfigError
+from medgen.registry.names import suggestion
+
+__all__ = ["Config", "FieldRow"]
+
+
+@dataclass(frozen=True)
+class FieldRow:
+    """One field, for `medgen show` and the docs."""
+
+    name: str
+    type: str
+    default: str
+    limits: str
+    description: str
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, strict types, unknown keys rejected.
+
+    Sub-classes declare fields with `pydantic.Field(default, description="...")`; a field without a description is an error at
+    class definition.
+
+    >>> from pydantic import Field
+    >>> class Tiny(Config):
+    ...     latent_dim: int = Field(2, ge=1, description="Size of the latent vector.")
+    >>> Tiny.parse({"latent_dim": 3})
+    Tiny(latent_dim=3)
+    >>> Tiny.parse({"latent_dims": 3})
+    Traceback (most recent call last):
+        ...
+    medgen.errors.ConfigError: Tiny has no key 'latent_dims' (got 3); did you mean 'latent_dim'?
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, field in cls.model_fields.items():
+            if not field.description:
+                raise TypeError(f"field {name!r} of {cls.__name__} must have a one-line description.")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | None = None, **more: Any) -> Self:
+        """Build from plain values, as they come from YAML, JSON or the command line.
+
+        Raises:
+            ConfigError: naming every bad key, its value, and the nearest right key or the allowed range.
+        """
+        merged = {**(values or {}), **more}
+        try:
+            # Through JSON: strict about types, yet a list is good for a tuple.
+            return cls.model_validate_json(json.dumps(merged))
+        except ValidationError as error:
+            raise ConfigError("; ".join(cls._explain(item) for item in error.errors())) from None
+        except TypeError as error:
+            raise ConfigError(f"{cls.__name__} takes plain values (numbers, strings, lists, mappings); got {merged!r}: {error}.") from None
+
+    @classmethod
+    def _explain(cls, item: Any) -> str:
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            return f"{cls.__name__} has no key {path!r} (got {item['input']!r}){suggestion(path, cls.model_fields)}"
+        message = item["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        if not path:
+            return f"{cls.__name__}: {message}"
+        return f"`{path}` of {cls.__name__}: {message}; got {item['input']!r}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; `parse` inverts it."""
+        value = json.loads(self.model_dump_json())
+        assert isinstance(value, dict)
+        return value
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """JSON Schema of the configuration."""
+        return cls.model_json_schema()
+
+    @classmethod
+    def rows(cls) -> Iterator[FieldRow]:
+        """Name, type, default, limits and description of each field, in order of declaration."""
+        schema = cls.model_json_schema()["properties"]
+        for name, field in cls.model_fields.items():
+            yield FieldRow(name, _type_name(field), _default(field), _limits(schema[name]), str(field.description))
+
+
+def _type_name(field: FieldInfo) -> str:
+    annotation = field.annotation
+    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+        return annotation.__name__
+    text = str(annotation).replace("typing.", "")
+    return text.replace("Literal[", "one of [") if text.startswith("Literal[") else text
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.is_required() else str(field.get_default(call_default_factory=True))
+
+
+def _limits(schema: Mapping[str, Any]) -> str:
+    words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "minItems": "length >="}
+    parts = [f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
+    items = schema.get("items", {})
+    parts += [f"each {sign} {items[key]}" for key, sign in words.items() if key in items]
+    return ", ".join(parts)

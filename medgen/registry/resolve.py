@@ -1,0 +1,52 @@
+"""Turning names into objects: "package.module:attribute" strings, and optional dependencies with their pip command."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from medgen.errors import MissingExtraError, PluginError
+
+__all__ = ["require", "resolve"]
+
+
+def resolve(target: str, *, owner: str) -> Any:
+    """Import what "package.module:attribute" names.
+
+    Args:
+        target: the string.
+        owner: who declared it, e.g. "family 'vae' of medgen-autoencoders 0.1.0"; begins the error.
+
+    Raises:
+        PluginError: the module cannot be imported, or lacks the attribute.
+
+    >>> resolve("math:pi", owner="an example")
+    3.141592653589793
+    """
+    module_name, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except MissingExtraError:
+        raise
+    except AttributeError as error:
+        raise PluginError(f"{owner} declares {target!r}, but module {module_name!r} has no {attribute!r}.") from error
+    except Exception as error:
+        raise PluginError(
+            f"{owner} declares {target!r}, which cannot be imported: {type(error).__name__}: {error}. "
+            "Reinstall the plugin, or see `medgen doctor`."
+        ) from error
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which pip command brings it.
+
+    >>> require("math", "cli").__name__
+    'math'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] != module.split(".")[0]:
+            raise  # the package is there; something inside it is broken
+        raise MissingExtraError(f"this needs the package {module.split('.')[0]!r}; install it with: pip install 'medgen[{extra}]'") from error

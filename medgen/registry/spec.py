@@ -1,0 +1,220 @@
+"""What a plugin declares: `FamilySpec`, `DatasetSpec`, `MetricSpec`, `ExtensionSpec`. Torch-free and frozen.
+
+Classes are named by strings "package.module:attribute", resolved on first use, so that listing a family never imports it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from medgen.errors import ConfigError
+from medgen.registry.image import ConditionSlot
+
+__all__ = [
+    "API_VERSION",
+    "INTERFACES",
+    "Capabilities",
+    "DatasetSpec",
+    "ExtensionSpec",
+    "FamilySpec",
+    "MetricSpec",
+    "Reference",
+]
+
+API_VERSION = 1
+"""Version of the plugin contract. A spec that asks for a newer one is rejected, with a sentence."""
+
+INTERFACES = ("generator", "density", "translator", "latent")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _check_name(name: str, what: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(f"the name of a {what} must match [a-z][a-z0-9_]*; got {name!r}.")
+
+
+def _check_target(value: str, what: str) -> None:
+    if not isinstance(value, str) or not _TARGET.fullmatch(value):
+        raise ConfigError(f"{what} must have the form 'package.module:attribute'; got {value!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The paper a family or metric implements."""
+
+    title: str
+    authors: str
+    year: int
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a family can do. `medgen list` shows it, and it decides which laws run: an over-claim fails.
+
+    Args:
+        spatial_dims: numbers of spatial axes the family builds for; 0 means vectors.
+        contents: kinds of array: "intensity", "labels", "features".
+        conditions: the slots it accepts.
+        value_range: interval of model units that intensities are mapped to by default, e.g. (0, 1) or (-1, 1).
+        log_prob: "exact", a lower "bound", a Monte Carlo "estimate", or "none".
+        invertible: encode and decode are exact inverses.
+        training: "none" for closed forms, "paired" or "unpaired" for translators, "plain" otherwise.
+        ops: names of the native ops it profits from.
+        graph_safe: its sampling step can be captured as a CUDA graph.
+    """
+
+    spatial_dims: tuple[int, ...] = (2,)
+    contents: tuple[str, ...] = ("intensity",)
+    conditions: tuple[ConditionSlot, ...] = ()
+    value_range: tuple[float, float] = (0.0, 1.0)
+    log_prob: Literal["none", "exact", "bound", "estimate"] = "none"
+    invertible: bool = False
+    training: Literal["plain", "paired", "unpaired", "none"] = "plain"
+    ops: tuple[str, ...] = ()
+    graph_safe: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.spatial_dims or any(d not in (0, 1, 2, 3) for d in self.spatial_dims):
+            raise ConfigError(f"`spatial_dims` must be some of 0, 1, 2, 3; got {self.spatial_dims}.")
+        if any(c not in ("intensity", "labels", "features") for c in self.contents):
+            raise ConfigError(f"`contents` must be some of 'intensity', 'labels', 'features'; got {self.contents}.")
+        if self.log_prob not in ("none", "exact", "bound", "estimate"):
+            raise ConfigError(f"`log_prob` must be 'none', 'exact', 'bound' or 'estimate'; got {self.log_prob!r}.")
+        if self.training not in ("plain", "paired", "unpaired", "none"):
+            raise ConfigError(f"`training` must be 'plain', 'paired', 'unpaired' or 'none'; got {self.training!r}.")
+        if any(not isinstance(slot, ConditionSlot) for slot in self.conditions):
+            raise ConfigError(f"`conditions` must be ConditionSlot objects; got {self.conditions!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilySpec:
+    """A family of models, as its plugin declares it.
+
+    Args:
+        name: what users type; [a-z][a-z0-9_]*.
+        interfaces: some of "generator", "density", "translator", "latent".
+        model: "package.module:Class"; called as Class(config, image_spec, conditions).
+        config: "package.module:Class", a `medgen.Config`.
+        capabilities: see `Capabilities`.
+        tiny: config values that train a step in under a second on a CPU; the laws use it.
+        summary: one line.
+        references: the papers.
+        licence: SPDX identifier.
+        aliases: other names that find it.
+        weights_version: raised whenever parameters are renamed or re-shaped.
+        migrations: "package.module:MAPPING" {old version: function(config, tensors) -> (config, tensors)}, or "".
+        api_version: the contract it was written for.
+    """
+
+    name: str
+    interfaces: tuple[str, ...]
+    model: str
+    config: str
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
+    references: tuple[Reference, ...] = ()
+    licence: str = "Apache-2.0"
+    aliases: tuple[str, ...] = ()
+    weights_version: int = 1
+    migrations: str = ""
+    api_version: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "family")
+        for alias in self.aliases:
+            _check_name(alias, "family's alias")
+        if not self.interfaces or any(i not in INTERFACES for i in self.interfaces):
+            raise ConfigError(f"`interfaces` of family {self.name!r} must be some of {INTERFACES}; got {self.interfaces!r}.")
+        _check_target(self.model, f"`model` of family {self.name!r}")
+        _check_target(self.config, f"`config` of family {self.name!r}")
+        if self.migrations:
+            _check_target(self.migrations, f"`migrations` of family {self.name!r}")
+        if not isinstance(self.capabilities, Capabilities):
+            raise ConfigError(f"`capabilities` of family {self.name!r} must be a Capabilities; got {self.capabilities!r}.")
+        if ("density" in self.interfaces) != (self.capabilities.log_prob != "none"):
+            raise ConfigError(
+                f"family {self.name!r} must list the interface 'density' exactly when `log_prob` is not 'none'; "
+                f"got interfaces {self.interfaces} and log_prob {self.capabilities.log_prob!r}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """A named dataset, usable as `--data NAME`.
+
+    Args:
+        name: what users type.
+        factory: "package.module:function"; called with the options of `options`, returns a `medgen.data.Dataset`.
+        summary: one line.
+        options: name -> (default, description), what `--data NAME?key=value` accepts.
+    """
+
+    name: str
+    factory: str
+    summary: str = ""
+    options: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    api_version: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "dataset")
+        _check_target(self.factory, f"`factory` of dataset {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """A named metric, usable in `medgen evaluate --metrics`.
+
+    Args:
+        name: what users type.
+        function: "package.module:function".
+        kind: what it compares: "paired" images, two "distribution"s of images, or the "density" of a model.
+        better: "lower" or "higher".
+        summary: one line.
+        references: the papers.
+    """
+
+    name: str
+    function: str
+    kind: Literal["paired", "distribution", "density"]
+    better: Literal["lower", "higher"]
+    summary: str = ""
+    references: tuple[Reference, ...] = ()
+    api_version: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "metric")
+        _check_target(self.function, f"`function` of metric {self.name!r}")
+        if self.kind not in ("paired", "distribution", "density"):
+            raise ConfigError(f"`kind` of metric {self.name!r} must be 'paired', 'distribution' or 'density'; got {self.kind!r}.")
+        if self.better not in ("lower", "higher"):
+            raise ConfigError(f"`better` of metric {self.name!r} must be 'lower' or 'higher'; got {self.better!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionSpec:
+    """A plugin's own C++/CUDA sources, built by the same machinery as medgen's.
+
+    Args:
+        name: of the library; [a-z][a-z0-9_]*.
+        package: importable package that contains the sources.
+        sources: paths inside the package.
+        summary: one line.
+    """
+
+    name: str
+    package: str
+    sources: tuple[str, ...]
+    summary: str = ""
+    api_version: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "extension")
+        if not self.sources:
+            raise ConfigError(f"`sources` of extension {self.name!r} must list at least one file; got none.")

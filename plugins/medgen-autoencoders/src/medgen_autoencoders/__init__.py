@@ -1,0 +1,1 @@
+"""Autoencoder families of medgen."""
