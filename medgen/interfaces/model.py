@@ -34,8 +34,11 @@ class Model(nn.Module, ABC):
         conditions: the concrete slots; for translators slot "source" is the input image.
     """
 
-    required_conditions: ClassVar[tuple[str, ...]] = ()
-    """Slots without which the family cannot work."""
+    family: str = ""
+    """`distribution/name`, set by `medgen.create`; `medgen.save` writes it."""
+
+    required_conditions: tuple[str, ...] = ()
+    """Slots without which the model cannot work."""
 
     output_range: tuple[float, float] | None = None
     """Interval that the model can produce, set by families with a bounded output; training checks the data against it at step 0."""

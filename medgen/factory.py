@@ -1,0 +1,195 @@
+"""`create`, `save`, `load`: from a family's name to a model, to one file, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import medgen
+from medgen import weights
+from medgen.errors import ConditionError, ConfigError, PluginError, UnknownNameError, WeightsError
+from medgen.interfaces import INTERFACES, Model
+from medgen.registry import ConditionSpec, Declared, ImageSpec, find_family, resolve
+from medgen.registry.config import Config
+
+__all__ = ["config_class", "create", "load", "save", "select_conditions"]
+
+
+def config_class(declared: Declared) -> type[Config]:
+    """The configuration class of a family, imported on demand."""
+    found = resolve(declared.spec.config, owner=f"family {declared.owner}")
+    if not (isinstance(found, type) and issubclass(found, Config)):
+        raise PluginError(f"`config` of family {declared.owner} must be a subclass of medgen.Config; got {found!r}.")
+    return found
+
+
+def create(
+    name: str,
+    image_spec: ImageSpec,
+    conditions: Sequence[ConditionSpec] = (),
+    *,
+    seed: int = 0,
+    config: Config | Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Model:
+    """Build a model of a family.
+
+    Args:
+        name: a family, an alias, or `distribution/name`.
+        image_spec: the arrays it models.
+        conditions: the concrete slots, of kinds that the family takes.
+        seed: of the initial weights; the global RNG is left as it was.
+        config, values: the family's configuration, as an object, a mapping, or keywords.
+
+    Raises:
+        UnknownNameError, DuplicateFamilyError, PluginError: see `medgen.registry.find`.
+        ConfigError: the configuration is wrong, or the family does not build for such arrays.
+        ConditionError: the family does not take such a condition.
+
+    >>> model = create("vae", ImageSpec(channels=1, shape=(16, 16)), latent_dim=4, channels=[8, 8])
+    >>> tuple(model.sample(3, noise=0).shape)
+    (3, 1, 16, 16)
+    """
+    declared = find_family(name)
+    _check_spec(declared, image_spec)
+    _check_conditions(declared, conditions)
+    model_class = resolve(declared.spec.model, owner=f"family {declared.owner}")
+    _check_interfaces(declared, model_class)
+    if isinstance(config, Config):
+        config = config.to_json()
+    parsed = config_class(declared).parse(config, **values)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Model = model_class(parsed, image_spec, tuple(conditions))
+    model.family = declared.qualified
+    return model
+
+
+def select_conditions(name: str, available: Sequence[ConditionSpec]) -> tuple[ConditionSpec, ...]:
+    """Those of a dataset's slots that the family takes.
+
+    Raises:
+        ConditionError: a slot that the family requires is not among them.
+    """
+    declared = find_family(name)
+    slots = {slot.name: slot for slot in declared.spec.capabilities.conditions}
+    chosen = tuple(c for c in available if c.name in slots and slots[c.name].kind == c.kind)
+    have = {c.name for c in chosen}
+    if missing := [slot.name for slot in slots.values() if slot.required and slot.name not in have]:
+        raise ConditionError(
+            f"family {name!r} needs the condition {', '.join(missing)}; the data has {[c.name for c in available] or 'none'}. "
+            "See --labels and --attributes."
+        )
+    return chosen
+
+
+def save(model: Model, path: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None) -> None:
+    """Write `model` as one self-describing safetensors file, atomically.
+
+    Args:
+        model: made by `create` or `load`.
+        path: of the file.
+        data: where the training data came from: "source", "fingerprint", ...
+        training: how it was trained: "steps", "seed", "ema", ...
+    """
+    declared = find_family(model.family)
+    meta = {
+        "family": declared.spec.name,
+        "distribution": declared.distribution,
+        "version": declared.version,
+        "weights_version": declared.spec.weights_version,
+        "config": model.config.to_json(),
+        "image_spec": model.image_spec.to_json(),
+        "conditions": [c.to_json() for c in model.conditions],
+        "medgen": medgen.__version__,
+        "data": dict(data or {}),
+        "training": dict(training or {}),
+    }
+    weights.write(path, model.state_dict(), meta)
+
+
+def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Model:
+    """Rebuild a model from its file, or from the folder of a run. Needs nothing else.
+
+    Raises:
+        WeightsError: the file is missing, truncated, altered, foreign, of a newer schema, needs a plugin that is not installed, or does not
+            fit the installed version of its family.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    meta, tensors = weights.read(path)
+    qualified = f"{meta['distribution']}/{meta['family']}"
+    try:
+        declared = find_family(qualified)
+    except (UnknownNameError, PluginError) as error:
+        raise WeightsError(
+            f"{path} needs family {meta['family']!r} of {meta['distribution']}=={meta['version']}: {error} "
+            f"Install it: pip install '{meta['distribution']}=={meta['version']}'"
+        ) from error
+    config, tensors = _migrate_family(declared, meta, tensors, path)
+    try:
+        model = create(
+            qualified,
+            ImageSpec.from_json(meta["image_spec"]),
+            [ConditionSpec.from_json(c) for c in meta["conditions"]],
+            config=config,
+        )
+        model.load_state_dict(tensors, strict=True)
+    except (ConfigError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path} was saved by {meta['distribution']} {meta['version']} and does not fit the installed {declared.version}: {error}"
+        ) from error
+    return model.to(device).eval()
+
+
+def _migrate_family(
+    declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torch.Tensor], path: Path
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Lift the family's own config and parameter names, where its `weights_version` has risen since the file was saved."""
+    config, version, current = dict(meta["config"]), meta["weights_version"], declared.spec.weights_version
+    if version > current:
+        raise WeightsError(
+            f"{path} was saved by {declared.distribution} {meta['version']}, newer than the installed {declared.version}; "
+            f"upgrade: pip install -U {declared.distribution}"
+        )
+    if version == current:
+        return config, tensors
+    ways: Mapping[int, Callable[..., Any]] = resolve(declared.spec.migrations, owner=declared.owner) if declared.spec.migrations else {}
+    for step in range(version, current):
+        if step not in ways:
+            raise WeightsError(f"{path} has version {version} of the weights of {declared.owner}, which offers no migration from {step}.")
+        config, tensors = ways[step](config, tensors)
+    return config, tensors
+
+
+def _check_spec(declared: Declared, spec: ImageSpec) -> None:
+    can = declared.spec.capabilities
+    if spec.dim not in can.spatial_dims:
+        raise ConfigError(
+            f"family {declared.spec.name!r} builds for {_or(can.spatial_dims)} spatial axes; got shape {spec.shape}. "
+            f"Families for {spec.dim}: medgen list --dims {spec.dim}"
+        )
+    if spec.content not in can.contents:
+        raise ConfigError(f"family {declared.spec.name!r} models {_or(can.contents)}; got {spec.content!r} (see --content).")
+
+
+def _check_conditions(declared: Declared, conditions: Sequence[ConditionSpec]) -> None:
+    slots = {slot.name: slot.kind for slot in declared.spec.capabilities.conditions}
+    for condition in conditions:
+        if slots.get(condition.name) != condition.kind:
+            raise ConditionError(f"family {declared.spec.name!r} takes the conditions {slots or 'none'}; got {condition.name!r} ({condition.kind}).")
+
+
+def _check_interfaces(declared: Declared, model_class: Any) -> None:
+    for name in declared.spec.interfaces:
+        if not (isinstance(model_class, type) and issubclass(model_class, INTERFACES[name])):
+            raise PluginError(f"family {declared.owner} declares the interface {name!r}, but {model_class!r} is no {INTERFACES[name].__name__}.")
+
+
+def _or(values: Sequence[Any]) -> str:
+    return " or ".join(str(v) for v in values)
