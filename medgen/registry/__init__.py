@@ -3,13 +3,24 @@
 from medgen.registry.hookspecs import hookimpl
 from medgen.registry.host import Declared, Host, PluginStatus, PluginWarning, get_host, refresh
 from medgen.registry.image import ConditionSlot, ConditionSpec, ImageSpec, Intensity
-from medgen.registry.names import families, find, find_family, list_families, suggestion
+from medgen.registry.names import families, find, find_family, list_families, search, shortest_names, suggestion
 from medgen.registry.resolve import require, resolve
-from medgen.registry.spec import API_VERSION, INTERFACES, Capabilities, DatasetSpec, ExtensionSpec, FamilySpec, MetricSpec, Reference
+from medgen.registry.spec import (
+    API_VERSION,
+    INTERFACES,
+    LOG_PROBS,
+    Capabilities,
+    DatasetSpec,
+    ExtensionSpec,
+    FamilySpec,
+    MetricSpec,
+    Reference,
+)
 
 __all__ = [
     "API_VERSION",
     "INTERFACES",
+    "LOG_PROBS",
     "Capabilities",
     "ConditionSlot",
     "ConditionSpec",
@@ -33,5 +44,7 @@ __all__ = [
     "refresh",
     "require",
     "resolve",
+    "search",
+    "shortest_names",
     "suggestion",
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -44,13 +44,13 @@ class Config(BaseModel):
     medgen.errors.ConfigError: Tiny has no key 'latent_dims' (got 3); did you mean 'latent_dim'?
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=())
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         for name, field in cls.model_fields.items():
-            if not field.description:
+            if not field.description or len(field.description.splitlines()) != 1:
                 raise TypeError(f"field {name!r} of {cls.__name__} must have a one-line description.")
 
     @classmethod
@@ -66,14 +66,17 @@ class Config(BaseModel):
             return cls.model_validate_json(json.dumps(merged))
         except ValidationError as error:
             raise ConfigError("; ".join(cls._explain(item) for item in error.errors())) from None
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise ConfigError(f"{cls.__name__} takes plain values (numbers, strings, lists, mappings); got {merged!r}: {error}.") from None
 
     @classmethod
     def _explain(cls, item: Any) -> str:
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            return f"{cls.__name__} has no key {path!r} (got {item['input']!r}){suggestion(path, cls.model_fields)}"
+            *parents, key = item["loc"]
+            fields = _class_at(cls, parents).model_fields
+            hint = suggestion(str(key), fields) if fields else "; it has no keys"
+            return f"{cls.__name__} has no key {path!r} (got {item['input']!r}){hint}"
         message = item["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         if not path:
@@ -93,27 +96,60 @@ class Config(BaseModel):
 
     @classmethod
     def rows(cls) -> Iterator[FieldRow]:
-        """Name, type, default, limits and description of each field, in order of declaration."""
-        schema = cls.model_json_schema()["properties"]
+        """Name, type, default, limits and description of each field, in order of declaration; those of a nested config as "outer.inner"."""
+        schema = cls.model_json_schema().get("properties", {})
         for name, field in cls.model_fields.items():
-            yield FieldRow(name, _type_name(field), _default(field), _limits(schema[name]), str(field.description))
+            nested = field.annotation
+            if isinstance(nested, type) and issubclass(nested, Config):
+                yield from (replace(row, name=f"{name}.{row.name}") for row in nested.rows())
+            else:
+                yield FieldRow(name, _type_name(field), _default(field), _limits(schema[name]), str(field.description))
+
+
+def _class_at(cls: type[Config], location: Sequence[str | int]) -> type[Config]:
+    """The config that a pydantic error location leads to; indices and union tags in it are passed over."""
+    for part in location:
+        field = cls.model_fields.get(str(part))
+        if field is not None:
+            cls = next(_configs(field.annotation), cls)
+    return cls
+
+
+def _configs(annotation: Any) -> Iterator[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _configs(argument)
 
 
 def _type_name(field: FieldInfo) -> str:
     annotation = field.annotation
-    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
-        return annotation.__name__
-    text = str(annotation).replace("typing.", "")
-    return text.replace("Literal[", "one of [") if text.startswith("Literal[") else text
+    if get_origin(annotation) is Literal:
+        return " | ".join(repr(choice) for choice in get_args(annotation))
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 def _default(field: FieldInfo) -> str:
     return "required" if field.is_required() else str(field.get_default(call_default_factory=True))
 
 
+_SIGNS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+    "multipleOf": "multiple of",
+    "minItems": "length >=",
+    "maxItems": "length <=",
+    "minLength": "length >=",
+    "maxLength": "length <=",
+    "pattern": "matches",
+}
+
+
 def _limits(schema: Mapping[str, Any]) -> str:
-    words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "minItems": "length >="}
-    parts = [f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
-    items = schema.get("items", {})
-    parts += [f"each {sign} {items[key]}" for key, sign in words.items() if key in items]
+    parts = [f"{sign} {schema[key]}" for key, sign in _SIGNS.items() if key in schema]
+    parts += [limits for choice in schema.get("anyOf", ()) if (limits := _limits(choice))]  # of Optional
+    if "items" in schema and (limits := _limits(schema["items"])):
+        parts.append(f"each {limits}")
     return ", ".join(parts)

@@ -1,11 +1,13 @@
 """Finding and loading plugins, one by one: a broken plugin is a line in `medgen doctor`, never a broken application.
 
-State of an entry point: discovered -> blocked | import_failed | invalid | hook_failed | ready. A ready plugin may still have rejected items.
+State of an entry point: discovered -> blocked | import_failed | invalid | hook_failed | ready. A ready plugin may still have
+rejected items.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -22,7 +24,11 @@ from medgen.errors import PluginError
 from medgen.registry import hookspecs
 from medgen.registry.spec import API_VERSION
 
-__all__ = ["Declared", "Host", "PluginStatus", "PluginWarning", "get_host", "refresh"]
+__all__ = ["Declared", "Host", "PluginStatus", "PluginWarning", "canonical", "get_host", "refresh"]
+
+# What a third party's code may raise: a `sys.exit()` at import is a broken plugin too, but Ctrl-C is the user.
+_FOREIGN = (Exception, SystemExit)
+_REASON_LENGTH = 400
 
 State = Literal["discovered", "blocked", "import_failed", "invalid", "hook_failed", "ready"]
 
@@ -63,7 +69,13 @@ class PluginStatus:
     traceback: str = ""
     rejected: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)  # names it declared before a hook failed
     items: dict[str, list[Declared]] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was tried and is not usable; blocked is not failed."""
+        return self.state not in ("ready", "blocked")
 
     @property
     def title(self) -> str:
@@ -71,9 +83,10 @@ class PluginStatus:
         return f"{self.name} ({self.distribution} {self.version})"
 
     def fail(self, state: State, error: BaseException) -> None:
-        """Record the failure, with its traceback for `medgen doctor`."""
+        """Record the failure, as one line, with its traceback for `medgen doctor`."""
         self.state = state
-        self.reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        self.reason = reason if len(reason) <= _REASON_LENGTH else reason[:_REASON_LENGTH] + "..."
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -101,7 +114,7 @@ class Host:
         self.plugins: list[PluginStatus] = []
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        found = metadata.entry_points(group="medgen") if entry_points is None else entry_points
+        found = _discover() if entry_points is None else entry_points
         allow, block, seen = tuple(allow), tuple(block), set()
         for entry in sorted(found, key=lambda e: (_distribution(e)[0], e.name, e.value)):
             distribution, version = _distribution(entry)
@@ -115,6 +128,14 @@ class Host:
             else:
                 self._load(entry, status)
 
+    @classmethod
+    def from_environment(cls, *, strict: bool | None = None) -> Host:
+        """A host of the installed entry points and the environment variables that `get_host` describes; `strict` overrides its variable."""
+        allow = _names("MEDGEN_PLUGINS")
+        if strict is None:
+            strict = os.environ.get("MEDGEN_PLUGINS_STRICT", "") not in ("", "0")
+        return cls(allow=(*allow, "medgen") if allow else (), block=_names("MEDGEN_PLUGINS_BLOCK"), strict=strict)
+
     def items(self, hook: str) -> list[Declared]:
         """Every accepted item of one hook, e.g. "medgen_families"."""
         return [item for status in self.plugins for item in status.items.get(hook, ())]
@@ -123,10 +144,8 @@ class Host:
         torch_was_loaded = "torch" in sys.modules
         try:
             plugin = entry.load()
-        except Exception as error:  # any third-party failure
+        except _FOREIGN as error:
             return self._failed(status, "import_failed", error)
-        if "torch" in sys.modules and not torch_was_loaded:
-            status.notes.append("its plugin module imports torch, which slows every `medgen list`; import torch in the model's module")
         # One pluggy name per entry point: two distributions may choose the same entry-point name.
         name = f"{status.distribution}:{status.name}:{status.module}"
         try:
@@ -137,29 +156,45 @@ class Host:
                 self._manager.unregister(name=name)
             return self._failed(status, "invalid", error)
         self._collect(plugin, status)
+        if "torch" in sys.modules and not torch_was_loaded:
+            status.notes.append("its plugin module imports torch, which slows every `medgen list`; import torch in the model's module")
+        if status.state == "ready" and not status.rejected and not any(status.items.values()):
+            status.notes.append("it declares nothing: each hook needs @medgen.hookimpl, and must return or yield specs")
         return None
 
     def _collect(self, plugin: Any, status: PluginStatus) -> None:
         others = [p for p in self._manager.get_plugins() if p is not plugin]
         status.state = "ready"
         for hook, kind in hookspecs.HOOKS.items():
-            accepted = status.items.setdefault(hook, [])
+            caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
+            declared: list[Any] = []
             try:
-                caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
-                results = [item for result in caller() for item in result]
-            except Exception as error:
+                for result in caller():
+                    declared.extend(result)  # keeps what came before a failure half-way
+            except _FOREIGN as error:
+                status.withheld += [item.name for item in declared if isinstance(item, kind)]  # type: ignore[attr-defined]
                 self._failed(status, "hook_failed", error)
                 continue
-            for item in results:
-                problem = _problem(item, kind, accepted)
-                if problem:
+            for item in declared:
+                if problem := self._problem(item, hook, status):
                     self._rejected(status, f"{hook}: {problem}")
                 else:
-                    accepted.append(Declared(item, status.distribution, status.version))
+                    status.items.setdefault(hook, []).append(Declared(item, status.distribution, status.version))
         if status.state != "ready":  # what a half-broken plugin did declare is not trusted
+            status.withheld += [item.spec.name for items in status.items.values() for item in items]
             status.items.clear()
 
-    def _failed(self, status: PluginStatus, state: State, error: Exception) -> None:
+    def _problem(self, item: Any, hook: str, status: PluginStatus) -> str:
+        kind = hookspecs.HOOKS[hook]
+        if not isinstance(item, kind):
+            return f"an item must be a {kind.__name__}; got {item!r}"
+        if item.api_version > API_VERSION:  # type: ignore[attr-defined]
+            return f"{item.name!r} needs plugin API {item.api_version}, this medgen has {API_VERSION}; upgrade medgen"  # type: ignore[attr-defined]
+        if any(i.spec.name == item.name and i.distribution == status.distribution for i in self.items(hook)):  # type: ignore[attr-defined]
+            return f"{item.name!r} is declared twice by the same distribution"  # type: ignore[attr-defined]
+        return ""
+
+    def _failed(self, status: PluginStatus, state: State, error: BaseException) -> None:
         status.fail(state, error)
         if self.strict:
             raise PluginError(f"plugin {status.title} failed ({state}): {status.reason}") from error
@@ -172,26 +207,39 @@ class Host:
         _warn(f"medgen: an item of plugin {status.title} is left out: {problem}")
 
 
-def _problem(item: Any, kind: type, accepted: list[Declared]) -> str:
-    if not isinstance(item, kind):
-        return f"an item must be a {kind.__name__}; got {item!r}"
-    if item.api_version > API_VERSION:  # type: ignore[attr-defined]
-        return (
-            f"{item.name!r} needs plugin API {item.api_version}, this medgen has {API_VERSION}; upgrade medgen"  # type: ignore[attr-defined]
-        )
-    if any(item.name == other.spec.name for other in accepted):  # type: ignore[attr-defined]
-        return f"{item.name!r} is declared twice by the same plugin"  # type: ignore[attr-defined]
-    return ""
+def _discover() -> list[metadata.EntryPoint]:
+    """The entry points of group `medgen`, distribution by distribution: unreadable metadata of one must not hide the others."""
+    try:
+        return list(metadata.entry_points(group="medgen"))
+    except Exception:
+        found: list[metadata.EntryPoint] = []
+        for distribution in metadata.distributions():
+            try:
+                found += distribution.entry_points.select(group="medgen")
+            except Exception as error:
+                _warn(f"medgen: the metadata of {distribution.metadata['Name']} cannot be read ({error}); reinstall it")
+        return found
 
 
 def _distribution(entry: metadata.EntryPoint) -> tuple[str, str]:
     dist = entry.dist
-    return (dist.name, dist.version) if dist is not None else ("(no distribution)", "0")
+    if dist is None:
+        return "(no distribution)", "0"
+    return canonical(dist.name or "(unnamed)"), dist.version or "0"  # both None where METADATA is lost
+
+
+def canonical(distribution: str) -> str:
+    """Name of a distribution as PEP 503 compares it.
+
+    >>> canonical("Medgen_Mine")
+    'medgen-mine'
+    """
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _blocked(status: PluginStatus, allow: tuple[str, ...], block: tuple[str, ...]) -> str:
     def matches(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatchcase(name, pattern) for name in (status.name, status.distribution) for pattern in patterns)
+        return any(fnmatchcase(status.name, p) or fnmatchcase(status.distribution, canonical(p)) for p in patterns)
 
     if matches(block):
         return "blocked by MEDGEN_PLUGINS_BLOCK"
@@ -211,12 +259,7 @@ def get_host() -> Host:
     MEDGEN_PLUGINS (only these), MEDGEN_PLUGINS_BLOCK (not these): comma-separated patterns of entry-point or distribution names.
     MEDGEN_PLUGINS_STRICT=1 re-raises the first failure. medgen's own plugin cannot be left out by MEDGEN_PLUGINS.
     """
-    allow = _names("MEDGEN_PLUGINS")
-    return Host(
-        allow=(*allow, "medgen") if allow else (),
-        block=_names("MEDGEN_PLUGINS_BLOCK"),
-        strict=os.environ.get("MEDGEN_PLUGINS_STRICT", "") not in ("", "0"),
-    )
+    return Host.from_environment()
 
 
 def refresh() -> None:

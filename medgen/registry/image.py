@@ -6,8 +6,10 @@ Symbols: B batch, C channels, S spatial shape. A model's array is always [B, C, 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +19,22 @@ __all__ = ["ConditionSlot", "ConditionSpec", "ImageSpec", "Intensity"]
 
 SlotKind = Literal["label", "attributes", "image"]
 SLOT_KINDS: tuple[str, ...] = ("label", "attributes", "image")
+
+
+def _finite(numbers: Iterable[float]) -> bool:
+    return all(math.isfinite(number) for number in numbers)
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(json.dumps(fields))  # tuples become lists
+    return value
+
+
+def _whole(number: Any, what: str) -> int:
+    try:
+        return operator.index(number)  # NumPy integers too, but no 2.7
+    except TypeError:
+        raise ConfigError(f"{what} must be whole; got {number!r}.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +73,8 @@ class Intensity:
         for low, high in zip(self.low, self.high, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ConfigError(f"an intensity window must be finite with low < high; got {low} to {high}.")
-        if not self.range[0] < self.range[1]:
-            raise ConfigError(f"`range` must increase; got {self.range}.")
+        if not (_finite(self.range) and self.range[0] < self.range[1]):
+            raise ConfigError(f"`range` must be finite and increase; got {self.range}.")
 
     def scale(self, channel: int) -> float:
         """Factor of the map stored -> model for one channel."""
@@ -100,7 +118,8 @@ class ImageSpec:
     channel_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
+        object.__setattr__(self, "channels", _whole(self.channels, "`channels`"))
+        object.__setattr__(self, "shape", tuple(_whole(s, "each axis of `shape`") for s in self.shape))
         object.__setattr__(self, "channel_names", tuple(self.channel_names))
         if self.spacing is not None:
             object.__setattr__(self, "spacing", tuple(float(s) for s in self.spacing))
@@ -113,12 +132,16 @@ class ImageSpec:
             raise ConfigError(f"`channels` must be at least 1; got {self.channels}.")
         if len(self.shape) > 3 or any(s < 1 for s in self.shape):
             raise ConfigError(f"`shape` must have 0 to 3 axes, each at least 1; got {self.shape}.")
-        if self.spacing is not None and (len(self.spacing) != len(self.shape) or any(s <= 0 for s in self.spacing)):
+        if self.spacing is not None and (
+            len(self.spacing) != len(self.shape) or not _finite(self.spacing) or any(s <= 0 for s in self.spacing)
+        ):
             raise ConfigError(f"`spacing` must give one positive number per axis of {self.shape}; got {self.spacing}.")
         if self.content not in ("intensity", "labels", "features"):
             raise ConfigError(f"`content` must be 'intensity', 'labels' or 'features'; got {self.content!r}.")
-        if self.affine is not None and len(self.affine) != 16:
-            raise ConfigError(f"`affine` must hold 16 numbers; got {len(self.affine)}.")
+        if self.affine is not None and (len(self.affine) != 16 or not _finite(self.affine)):
+            raise ConfigError(f"`affine` must hold 16 finite numbers; got {self.affine}.")
+        if self.slice_axis not in (None, 0, 1, 2):
+            raise ConfigError(f"`slice_axis` must be 0, 1, 2 or None; got {self.slice_axis!r}.")
         if self.channel_names and len(self.channel_names) != self.channels:
             raise ConfigError(f"`channel_names` must name each of {self.channels} channels; got {self.channel_names}.")
         if len(self.intensity.low) not in (1, self.channels):
@@ -141,14 +164,15 @@ class ImageSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` inverts it."""
-        return asdict(self)
+        return _plain(asdict(self))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ImageSpec:
         """Inverse of `to_json`."""
-        fields = dict(value)
-        fields["intensity"] = Intensity(**fields.get("intensity", {}))
-        return cls(**fields)
+        try:
+            return cls(**{**value, "intensity": Intensity(**value.get("intensity", {}))})
+        except (TypeError, AttributeError) as error:  # a missing or foreign key
+            raise ConfigError(f"this is not an image spec: {error}; got {value!r}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +226,8 @@ class ConditionSpec:
         for numbers in (self.mean, self.sd):
             if numbers and len(numbers) != len(self.names):
                 raise ConfigError(f"condition {self.name!r} must give mean and sd of each of {self.names}; got {numbers}.")
+        if not _finite((*self.mean, *self.sd)) or any(sd <= 0 for sd in self.sd):
+            raise ConfigError(f"condition {self.name!r} must have finite means and positive sds; got {self.mean} and {self.sd}.")
 
     @property
     def size(self) -> int:
@@ -210,12 +236,13 @@ class ConditionSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` inverts it."""
-        return asdict(self)
+        return _plain(asdict(self))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ConditionSpec:
         """Inverse of `to_json`."""
-        fields = dict(value)
-        image = fields.get("image")
-        fields["image"] = None if image is None else ImageSpec.from_json(image)
-        return cls(**fields)
+        try:
+            image = value.get("image")
+            return cls(**{**value, "image": None if image is None else ImageSpec.from_json(image)})
+        except (TypeError, AttributeError) as error:
+            raise ConfigError(f"this is not a condition spec: {error}; got {value!r}.") from error

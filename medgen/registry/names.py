@@ -8,12 +8,18 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from medgen.errors import DuplicateFamilyError, PluginError, UnknownNameError
-from medgen.registry.host import Declared, Host, get_host
-from medgen.registry.spec import INTERFACES
+from medgen.registry.host import Declared, Host, canonical, get_host
+from medgen.registry.spec import INTERFACES, LOG_PROBS
 
-__all__ = ["families", "find", "find_family", "list_families", "suggestion"]
+__all__ = ["families", "find", "find_family", "list_families", "search", "shortest_names", "suggestion"]
 
-_WHAT = {"medgen_families": "family", "medgen_datasets": "dataset", "medgen_metrics": "metric", "medgen_extensions": "extension"}
+# hook -> (what its items are called, the command that lists them)
+_WHAT = {
+    "medgen_families": ("family", "medgen list"),
+    "medgen_datasets": ("dataset", "medgen list --datasets"),
+    "medgen_metrics": ("metric", "medgen list --metrics"),
+    "medgen_extensions": ("extension", "medgen doctor"),
+}
 
 
 def find(hook: str, name: str, host: Host | None = None) -> Declared:
@@ -26,16 +32,20 @@ def find(hook: str, name: str, host: Host | None = None) -> Declared:
     """
     host = host or get_host()
     items = host.items(hook)
-    matches = [i for i in items if name in (i.spec.name, i.qualified)] or [i for i in items if name in getattr(i.spec, "aliases", ())]
+    distribution, slash, bare = name.rpartition("/")
+    within = [i for i in items if not slash or i.distribution == canonical(distribution)]
+    matches = [i for i in within if bare == i.spec.name] or [i for i in within if bare in getattr(i.spec, "aliases", ())]
     if len(matches) == 1:
         return matches[0]
-    what = _WHAT[hook]
+    what, command = _WHAT[hook]
     if matches:
         choices = " or ".join(repr(m.qualified) for m in matches)
         raise DuplicateFamilyError(f"{what} {name!r} is declared by several distributions; say which: {choices}.")
-    _raise_if_plugin_failed(name, what, host)
-    known = sorted({i.spec.name for i in items})
-    raise UnknownNameError(f"unknown {what} {name!r}{suggestion(name, known)}. See `medgen list`.")
+    _raise_if_plugin_failed(hook, name, host)
+    known = sorted({n for i in items for n in (i.spec.name, *getattr(i.spec, "aliases", ()))})
+    failed = ", ".join(status.title for status in host.plugins if status.failed)
+    also = f" It may belong to a plugin that failed to load: {failed}; see `medgen doctor`." if failed else ""
+    raise UnknownNameError(f"unknown {what} {name!r}{suggestion(bare, known)}. See `{command}`.{also}")
 
 
 def find_family(name: str, host: Host | None = None) -> Declared:
@@ -43,17 +53,21 @@ def find_family(name: str, host: Host | None = None) -> Declared:
     return find("medgen_families", name, host)
 
 
-def _raise_if_plugin_failed(name: str, what: str, host: Host) -> None:
+def _raise_if_plugin_failed(hook: str, name: str, host: Host) -> None:
     """A family of a plugin that failed is not unknown: say what happened to its plugin."""
     distribution, _, bare = name.rpartition("/")
+    what = _WHAT[hook][0]
     for status in host.plugins:
+        if distribution and canonical(distribution) != status.distribution:
+            continue
         if status.state == "ready":
-            rejected = [problem for problem in status.rejected if repr(bare) in problem]
+            rejected = [problem for problem in status.rejected if problem.startswith(f"{hook}: {bare!r} ")]
             if rejected:
                 raise PluginError(f"{what} {name!r} was rejected: {rejected[0]} (plugin {status.title}).")
-        elif bare == status.name or distribution == status.distribution or bare in re.split(r"\W+", status.module):
+        elif distribution or bare == status.name or bare in status.withheld or bare in re.split(r"\W+", status.module):
             raise PluginError(
-                f"{what} {name!r}: its plugin {status.title} is not loaded ({status.state}: {status.reason}). See `medgen doctor {status.name}`."
+                f"{what} {name!r}: its plugin {status.title} is not loaded ({status.state}: {status.reason}). "
+                f"See `medgen doctor {status.name}`."
             )
 
 
@@ -82,18 +96,36 @@ def families(
     """The declared families that match, in natural order of their names. Arguments as in `list_families`."""
     if interface is not None and interface not in INTERFACES:
         raise UnknownNameError(f"unknown interface {interface!r}{suggestion(interface, INTERFACES)}")
+    if log_prob is not None and log_prob not in LOG_PROBS:
+        raise UnknownNameError(f"unknown kind of log_prob {log_prob!r}{suggestion(log_prob, LOG_PROBS)}")
 
     def keep(item: Declared) -> bool:
         spec, can = item.spec, item.spec.capabilities
         return (
-            any(fnmatchcase(name, pattern) for name in (spec.name, item.qualified, *spec.aliases))
-            and (interface is None or interface in spec.interfaces)
+            (interface is None or interface in spec.interfaces)
             and (spatial_dim is None or spatial_dim in can.spatial_dims)
             and (log_prob is None or log_prob == can.log_prob)
             and (condition is None or any(condition in (slot.name, slot.kind) for slot in can.conditions))
         )
 
-    return sorted((i for i in (host or get_host()).items("medgen_families") if keep(i)), key=lambda i: _natural(i.qualified))
+    return [item for item in search("medgen_families", pattern, host) if keep(item)]
+
+
+def search(hook: str, pattern: str = "*", host: Host | None = None) -> list[Declared]:
+    """The items of `hook` whose name, alias or `distribution/name` matches the shell wildcard, in natural order."""
+
+    def keep(item: Declared) -> bool:
+        names = (item.spec.name, item.qualified, *getattr(item.spec, "aliases", ()))
+        return any(fnmatchcase(name, pattern) for name in names)
+
+    found = [item for item in (host or get_host()).items(hook) if keep(item)]
+    return sorted(found, key=lambda item: (_natural(item.spec.name), item.distribution))
+
+
+def shortest_names(hook: str, items: Iterable[Declared], host: Host | None = None) -> list[str]:
+    """What a user has to type for each item: its name, or `distribution/name` where several distributions declare the name."""
+    every = [item.spec.name for item in (host or get_host()).items(hook)]
+    return [item.spec.name if every.count(item.spec.name) == 1 else item.qualified for item in items]
 
 
 def list_families(
@@ -119,11 +151,9 @@ def list_families(
     True
     """
     found = families(pattern, interface=interface, spatial_dim=spatial_dim, log_prob=log_prob, condition=condition)
-    every = [i.spec.name for i in get_host().items("medgen_families")]
-    names = [i.spec.name if every.count(i.spec.name) == 1 else i.qualified for i in found]
-    return sorted(names, key=_natural)
+    return shortest_names("medgen_families", found)
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which maf_10 follows maf_5."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text.rpartition("/")[2]) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]

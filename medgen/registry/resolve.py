@@ -26,16 +26,17 @@ def resolve(target: str, *, owner: str) -> Any:
     """
     module_name, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except MissingExtraError:
         raise
-    except AttributeError as error:
-        raise PluginError(f"{owner} declares {target!r}, but module {module_name!r} has no {attribute!r}.") from error
     except Exception as error:
         raise PluginError(
             f"{owner} declares {target!r}, which cannot be imported: {type(error).__name__}: {error}. "
             "Reinstall the plugin, or see `medgen doctor`."
         ) from error
+    if not hasattr(module, attribute):
+        raise PluginError(f"{owner} declares {target!r}, but module {module_name!r} has no {attribute!r}.")
+    return getattr(module, attribute)
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -44,9 +45,10 @@ def require(module: str, extra: str) -> ModuleType:
     >>> require("math", "cli").__name__
     'math'
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        if error.name and error.name.split(".")[0] != module.split(".")[0]:
-            raise  # the package is there; something inside it is broken
-        raise MissingExtraError(f"this needs the package {module.split('.')[0]!r}; install it with: pip install 'medgen[{extra}]'") from error
+    except ModuleNotFoundError as error:  # any other ImportError: the package is there, and broken
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise MissingExtraError(f"this needs the package {package!r}; install it with: pip install 'medgen[{extra}]'") from error

@@ -16,6 +16,7 @@ from medgen.registry.image import ConditionSlot
 __all__ = [
     "API_VERSION",
     "INTERFACES",
+    "LOG_PROBS",
     "Capabilities",
     "DatasetSpec",
     "ExtensionSpec",
@@ -28,6 +29,7 @@ API_VERSION = 1
 """Version of the plugin contract. A spec that asks for a newer one is rejected, with a sentence."""
 
 INTERFACES = ("generator", "density", "translator", "latent")
+LOG_PROBS = ("none", "exact", "bound", "estimate")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -36,6 +38,17 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 def _check_name(name: str, what: str) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(f"the name of a {what} must match [a-z][a-z0-9_]*; got {name!r}.")
+
+
+def _check_version(version: int, what: str) -> None:
+    if not isinstance(version, int) or version < 1:
+        raise ConfigError(f"{what} must be a whole number of at least 1; got {version!r}.")
+
+
+def _check_names(values: object, what: str) -> None:
+    # A forgotten comma, ("vae"), is a string whose letters would pass for names.
+    if not isinstance(values, tuple) or any(not isinstance(v, str) for v in values):
+        raise ConfigError(f"{what} must be a tuple of strings; got {values!r}.")
 
 
 def _check_target(value: str, what: str) -> None:
@@ -80,11 +93,18 @@ class Capabilities:
     graph_safe: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("contents", "ops"):
+            _check_names(getattr(self, name), f"`{name}`")
+        for name in ("spatial_dims", "conditions", "value_range"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ConfigError(f"`{name}` must be a tuple; got {getattr(self, name)!r}.")
+        if len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]:
+            raise ConfigError(f"`value_range` must be two increasing numbers; got {self.value_range}.")
         if not self.spatial_dims or any(d not in (0, 1, 2, 3) for d in self.spatial_dims):
             raise ConfigError(f"`spatial_dims` must be some of 0, 1, 2, 3; got {self.spatial_dims}.")
         if any(c not in ("intensity", "labels", "features") for c in self.contents):
             raise ConfigError(f"`contents` must be some of 'intensity', 'labels', 'features'; got {self.contents}.")
-        if self.log_prob not in ("none", "exact", "bound", "estimate"):
+        if self.log_prob not in LOG_PROBS:
             raise ConfigError(f"`log_prob` must be 'none', 'exact', 'bound' or 'estimate'; got {self.log_prob!r}.")
         if self.training not in ("plain", "paired", "unpaired", "none"):
             raise ConfigError(f"`training` must be 'plain', 'paired', 'unpaired' or 'none'; got {self.training!r}.")
@@ -128,6 +148,10 @@ class FamilySpec:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "family")
+        _check_names(self.aliases, f"`aliases` of family {self.name!r}")
+        _check_names(self.interfaces, f"`interfaces` of family {self.name!r}")
+        _check_version(self.api_version, f"`api_version` of family {self.name!r}")
+        _check_version(self.weights_version, f"`weights_version` of family {self.name!r}")
         for alias in self.aliases:
             _check_name(alias, "family's alias")
         if not self.interfaces or any(i not in INTERFACES for i in self.interfaces):
@@ -164,6 +188,7 @@ class DatasetSpec:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "dataset")
+        _check_version(self.api_version, f"`api_version` of dataset {self.name!r}")
         _check_target(self.factory, f"`factory` of dataset {self.name!r}")
 
 
@@ -190,6 +215,7 @@ class MetricSpec:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "metric")
+        _check_version(self.api_version, f"`api_version` of metric {self.name!r}")
         _check_target(self.function, f"`function` of metric {self.name!r}")
         if self.kind not in ("paired", "distribution", "density"):
             raise ConfigError(f"`kind` of metric {self.name!r} must be 'paired', 'distribution' or 'density'; got {self.kind!r}.")
@@ -216,5 +242,7 @@ class ExtensionSpec:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "extension")
+        _check_names(self.sources, f"`sources` of extension {self.name!r}")
+        _check_version(self.api_version, f"`api_version` of extension {self.name!r}")
         if not self.sources:
             raise ConfigError(f"`sources` of extension {self.name!r} must list at least one file; got none.")
