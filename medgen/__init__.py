@@ -44,7 +44,7 @@ _EXPORTS = {
     "train": "medgen.training",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]
+__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
 
 if TYPE_CHECKING:  # so that type checkers and editors see the lazy names
     from medgen.data import open_data as open_data

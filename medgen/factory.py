@@ -87,7 +87,9 @@ def select_conditions(name: str, available: Sequence[ConditionSpec]) -> tuple[Co
     return chosen
 
 
-def save(model: Model, path: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None) -> None:
+def save(
+    model: Model, path: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None
+) -> None:
     """Write `model` as one self-describing safetensors file, atomically.
 
     Args:
@@ -182,13 +184,17 @@ def _check_conditions(declared: Declared, conditions: Sequence[ConditionSpec]) -
     slots = {slot.name: slot.kind for slot in declared.spec.capabilities.conditions}
     for condition in conditions:
         if slots.get(condition.name) != condition.kind:
-            raise ConditionError(f"family {declared.spec.name!r} takes the conditions {slots or 'none'}; got {condition.name!r} ({condition.kind}).")
+            raise ConditionError(
+                f"family {declared.spec.name!r} takes the conditions {slots or 'none'}; got {condition.name!r} ({condition.kind})."
+            )
 
 
 def _check_interfaces(declared: Declared, model_class: Any) -> None:
     for name in declared.spec.interfaces:
         if not (isinstance(model_class, type) and issubclass(model_class, INTERFACES[name])):
-            raise PluginError(f"family {declared.owner} declares the interface {name!r}, but {model_class!r} is no {INTERFACES[name].__name__}.")
+            raise PluginError(
+                f"family {declared.owner} declares the interface {name!r}, but {model_class!r} is no {INTERFACES[name].__name__}."
+            )
 
 
 def _or(values: Sequence[Any]) -> str:

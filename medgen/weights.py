@@ -98,7 +98,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     claimed = meta.pop("sha256", "")
     actual = _sha256(meta, tensors)
     if claimed != actual:
-        raise WeightsError(f"{path} was altered after it was saved: its SHA-256 is {actual[:12]}..., the header says {str(claimed)[:12]}...")
+        raise WeightsError(
+            f"{path} was altered after it was saved: its SHA-256 is {actual[:12]}..., the header says {str(claimed)[:12]}..."
+        )
     return migrate(meta, tensors)
 
 

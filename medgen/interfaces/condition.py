@@ -92,7 +92,8 @@ def _check_slot(spec: ConditionSpec, value: Tensor, condition: Condition) -> Non
             raise ConditionError(f"label {spec.name!r} must be integers [B]; got {value.dtype} {tuple(value.shape)}.")
         used = value[condition.mask(spec.name)]
         if used.numel() and not bool(((used >= 0) & (used < spec.size)).all()):
-            raise ConditionError(f"label {spec.name!r} must be in 0..{spec.size - 1} ({', '.join(spec.names)}); got {used.unique().tolist()}.")
+            names = ", ".join(spec.names)
+            raise ConditionError(f"label {spec.name!r} must be in 0..{spec.size - 1} ({names}); got {used.unique().tolist()}.")
         return
     expected = (spec.size,) if spec.image is None else spec.image.size
     if tuple(value.shape[1:]) != expected:

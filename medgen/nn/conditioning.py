@@ -1,0 +1,57 @@
+"""`ConditionEmbedding`: any set of condition slots, some missing, as one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medgen.interfaces import Condition
+from medgen.nn.encoder import Encoder
+from medgen.registry import ConditionSpec
+
+__all__ = ["ConditionEmbedding"]
+
+
+class ConditionEmbedding(nn.Module):
+    """Condition of B samples -> [B, size], the concatenation of one embedding per slot.
+
+    A missing slot or a missing value has a learned vector of its own.
+
+    Args:
+        specs: the slots.
+        width: features per slot.
+    """
+
+    def __init__(self, specs: Sequence[ConditionSpec], width: int) -> None:
+        super().__init__()
+        self.names = [spec.name for spec in specs]
+        self.width = width
+        self.embed = nn.ModuleDict({spec.name: _embedder(spec, width) for spec in specs})
+        self.missing = nn.ParameterDict({spec.name: nn.Parameter(torch.zeros(width)) for spec in specs})
+
+    @property
+    def size(self) -> int:
+        """Features of the embedding; 0 without slots."""
+        return self.width * len(self.names)
+
+    def forward(self, condition: Condition, n: int) -> Tensor | None:
+        """[n, size], or None without slots."""
+        return torch.cat([self._slot(name, condition, n) for name in self.names], 1) if self.names else None
+
+    def _slot(self, name: str, condition: Condition, n: int) -> Tensor:
+        missing = self.missing[name].expand(n, -1)
+        if name not in condition:
+            return missing
+        embedded = self.embed[name](condition.values[name])
+        return torch.where(condition.mask(name)[:, None], embedded, missing) if name in condition.present else embedded
+
+
+def _embedder(spec: ConditionSpec, width: int) -> nn.Module:
+    if spec.kind == "label":
+        return nn.Embedding(spec.size, width)
+    if spec.image is None:
+        return nn.Linear(spec.size, width)
+    levels = [min(width, 16 * 2**level) for level in range(3)]
+    return Encoder(spec.image.channels, spec.image.shape, levels, width)
