@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -75,7 +76,7 @@ class Config(BaseModel):
         if item["type"] == "extra_forbidden":
             *parents, key = item["loc"]
             fields = _class_at(cls, parents).model_fields
-            hint = suggestion(str(key), fields) if fields else "; it has no keys"
+            hint = suggestion(str(key), fields) if fields else "; it has no keys."
             return f"{cls.__name__} has no key {path!r} (got {item['input']!r}){hint}"
         message = item["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
@@ -123,10 +124,23 @@ def _configs(annotation: Any) -> Iterator[type[Config]]:
 
 
 def _type_name(field: FieldInfo) -> str:
-    annotation = field.annotation
-    if get_origin(annotation) is Literal:
-        return " | ".join(repr(choice) for choice in get_args(annotation))
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    return _annotation_text(field.annotation)
+
+
+def _annotation_text(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotation_text(arguments[0])
+    if origin is Literal:
+        return " | ".join(repr(choice) for choice in arguments)
+    if origin in (Union, UnionType):
+        return " | ".join(_annotation_text(argument) for argument in arguments)
+    if annotation in (None, NoneType):
+        return "None"
+    if annotation is Ellipsis:
+        return "..."
+    name = getattr(origin or annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join(_annotation_text(argument) for argument in arguments)}]" if arguments else name
 
 
 def _default(field: FieldInfo) -> str:

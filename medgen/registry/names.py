@@ -45,7 +45,7 @@ def find(hook: str, name: str, host: Host | None = None) -> Declared:
     known = sorted({n for i in items for n in (i.spec.name, *getattr(i.spec, "aliases", ()))})
     failed = ", ".join(status.title for status in host.plugins if status.failed)
     also = f" It may belong to a plugin that failed to load: {failed}; see `medgen doctor`." if failed else ""
-    raise UnknownNameError(f"unknown {what} {name!r}{suggestion(bare, known)}. See `{command}`.{also}")
+    raise UnknownNameError(f"unknown {what} {name!r}{suggestion(bare, known)} See `{command}`.{also}")
 
 
 def find_family(name: str, host: Host | None = None) -> Declared:
@@ -72,7 +72,7 @@ def _raise_if_plugin_failed(hook: str, name: str, host: Host) -> None:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' where something is close, else what there is.
+    """'; did you mean ...?' where something is close, else what there is. Ends the sentence.
 
     >>> suggestion("vea", ["vae", "glow"])
     "; did you mean 'vae'?"
@@ -81,7 +81,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(repr(c) for c in close)}?"
-    return f"; there are: {', '.join(known)}" if known else "; none is installed (pip install medgen-autoencoders, for example)"
+    return f"; there are: {', '.join(known)}." if known else "; none is installed (pip install medgen-autoencoders, for example)."
 
 
 def families(
