@@ -1,0 +1,9 @@
+"""Data in and out: volumes, images, signals and tables, in stored units on disk and model units in batches."""
+
+from medgen.data.arrays import from_arrays
+from medgen.data.config import DataConfig
+from medgen.data.dataset import Dataset
+from medgen.data.intensity import to_model, to_stored
+from medgen.data.open import open_data
+
+__all__ = ["DataConfig", "Dataset", "from_arrays", "open_data", "to_model", "to_stored"]

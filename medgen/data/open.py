@@ -1,0 +1,86 @@
+"""`open_data`: from a path or a name to a `Dataset`; what the path is decides who reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from medgen.data.assemble import assemble
+from medgen.data.config import DataConfig
+from medgen.data.dataset import Dataset
+from medgen.data.dispatch import read
+from medgen.errors import DataError, UnknownNameError
+from medgen.registry import DatasetSpec, find, get_host, resolve, suggestion
+
+__all__ = ["open_data"]
+
+
+def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float] = (0.0, 1.0), **options: Any) -> Dataset:
+    """Open a file, a folder, a glob pattern, or a registered dataset such as "cardiac_phantom?n=500&size=64".
+
+    Args:
+        path: .npz, .npy, NIfTI, a folder of NIfTI, DICOM, PNG or TIFF files, .csv(.gz), WFDB .hea/.dat, or a name from `medgen list`.
+        default_range: model units where `range` is not given; the family's own when called by `medgen train`.
+        options: fields of `DataConfig`.
+
+    Raises:
+        DataError: nothing there, or the input cannot be used; names the file.
+        ConfigError: an option that `DataConfig` does not know.
+    """
+    config = DataConfig.parse(options)
+    text = os.fspath(path)
+    location = Path(text).expanduser()
+    if location.exists() or any(c in text for c in "*[") or ("?" in text and "=" not in text):
+        return assemble(read(location, config), config, default_range, _short(location))
+    return _registered(text, options, default_range)
+
+
+def _short(path: Path) -> str:
+    name = path.resolve().name if path.name in ("", ".", "..") else path.name
+    return name.split(".")[0] or name
+
+
+def _registered(text: str, options: Mapping[str, Any], default_range: tuple[float, float]) -> Dataset:
+    name, _, query = text.partition("?")
+    known = sorted({item.spec.name for item in get_host().items("medgen_datasets")})
+    try:
+        declared = find("medgen_datasets", name)
+    except UnknownNameError:
+        raise DataError(f"there is no file, folder or registered dataset {name!r}{suggestion(name, known) if known else '.'}") from None
+    factory = resolve(declared.spec.factory, owner=f"dataset {declared.owner}")
+    dataset = factory(**_query(declared.spec, query))
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"dataset {declared.owner} must return a medgen.data.Dataset; got {type(dataset).__name__}.")
+    config = DataConfig.parse({**dataset.config.to_json(), **options})
+    return assemble(dataset.samples, config, default_range, dataset.name)
+
+
+def _query(spec: DatasetSpec, query: str) -> dict[str, Any]:
+    """The options of "n=500&size=64" with the types of the spec's defaults."""
+    values = {key: default for key, (default, _) in spec.options.items()}
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        if key not in values:
+            raise DataError(f"dataset {spec.name!r} has no option {key!r}{suggestion(key, values)}")
+        values[key] = _typed(text, spec.options[key][0], f"option {key!r} of dataset {spec.name!r}")
+    return values
+
+
+def _typed(text: str, default: Any, what: str) -> Any:
+    if isinstance(default, str):
+        return text
+    try:
+        value = json.loads(text.lower() if isinstance(default, bool) else f"[{text}]" if isinstance(default, tuple | list) else text)
+    except json.JSONDecodeError:
+        value = text
+    kind = type(default)
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if default is not None and type(value) is not kind:
+        raise DataError(f"{what} must be of type {kind.__name__}, such as {default!r}; got {text!r}.")
+    return value
