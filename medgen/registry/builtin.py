@@ -9,11 +9,102 @@ from medgen.registry.spec import DatasetSpec, MetricSpec
 
 __all__ = ["medgen_datasets", "medgen_metrics"]
 
+_Options = dict[str, tuple[object, str]]
+
+_SEED: _Options = {"seed": (0, "Seed of all randomness; sample i depends on it and on i, never on n.")}
+_CARDIAC: _Options = {"size": (64, "Pixels per side."), **_SEED, "field_of_view": (144.0, "Side of the image in mm.")}
+_HEAD: _Options = {
+    "n": (300, "Number of heads."),
+    "size": (96, "Voxels per side of a field of view of 224 mm."),
+    **_SEED,
+    "dim": (2, "2 for axial slices, 3 for volumes."),
+    "noise": (0.02, "Sigma of the MR noise; texture and bias field scale with it, and so does the CT's noise."),
+}
+_POINTS: _Options = {"n": (10000, "Number of points."), **_SEED}
+
+
+def _phantom(name: str, summary: str, options: _Options) -> DatasetSpec:
+    return DatasetSpec(name=name, factory=f"medgen.data.phantoms.datasets:{name}", summary=summary, options=options)
+
 
 @hookimpl
 def medgen_datasets() -> Iterator[DatasetSpec]:
     """The phantoms of `medgen.data.phantoms`."""
-    yield from ()
+    yield from _cardiac()
+    yield from _heads()
+    yield _phantom(
+        "heartbeat",
+        "1-D ECG strips in mV around one beat, normal or PVC, with heart rate and wave heights.",
+        {
+            "n": (2000, "Number of strips."),
+            "length": (256, "Samples per strip."),
+            "rate": (125.0, "Samples per second."),
+            **_SEED,
+            "noise": (0.015, "Standard deviation of the noise in mV."),
+        },
+    )
+    ring = {**_POINTS, "radius": (2.0, "Of the circle."), "sd": (0.02, "Standard deviation of each component.")}
+    yield _phantom("gaussians8", "2-D points of 8 Gaussians on a circle; the mode-collapse test.", ring)
+    lattice = {**_POINTS, "sd": (0.05, "Standard deviation of each component, before the division by 2.828.")}
+    yield _phantom("gaussians25", "2-D points of 25 Gaussians on a grid.", lattice)
+    moons = {**_POINTS, "sd": (0.1, "Of the noise around the arcs.")}
+    yield _phantom("two_moons", "2-D points of two interleaved half circles.", moons)
+    yield _phantom("banana", "2-D points of x = (u1, u2 - u1^2 - 1), whose log p(0, 0) is -2.337877.", _POINTS)
+
+
+def _cardiac() -> Iterator[DatasetSpec]:
+    yield _phantom(
+        "cardiac_phantom",
+        "2-D short-axis MR-like hearts, normal, dilated or hypertrophic, with areas, thickness and orientation.",
+        {
+            "n": (2000, "Number of images."),
+            **_CARDIAC,
+            "noise": (0.02, "Sigma of the Rician noise on a scale of 0 to 1."),
+            "mask": (False, "Add the label maps as image condition 'mask'."),
+        },
+    )
+    yield _phantom("cardiac_labels", "Label maps (RV, MYO, LV) of the same hearts.", {"n": (2000, "Number of maps."), **_CARDIAC})
+    yield _phantom(
+        "cardiac_sequence",
+        "Hearts over one cycle, one subject each, frame by frame, with ejection fraction and spikes on request.",
+        {
+            "n": (100, "Number of subjects."),
+            "frames": (30, "Per cycle."),
+            **_CARDIAC,
+            "content": ("labels", "labels for label maps, intensity for images."),
+            "spikes": (0, "Spoiled frames per subject."),
+            "spike_scale": (0.8, "Factor on the cavity's semi-axes in spoiled frames."),
+        },
+    )
+
+
+def _heads() -> Iterator[DatasetSpec]:
+    yield _phantom(
+        "skull_phantom",
+        "3-D fetal skulls as nested ellipsoids, with three orthogonal planes as image condition 'planes'.",
+        {
+            "n": (200, "Number of volumes."),
+            "size": (48, "Voxels per side."),
+            **_SEED,
+            "field_of_view": (144.0, "Side of the volume in mm."),
+            "inside": (False, "Label brain and ventricles too."),
+            "planes": (True, "Add the three planes."),
+        },
+    )
+    yield _phantom(
+        "lesion_phantom",
+        "Brains with white-matter lesions: image condition 'source' (T1, T2) to FLAIR, with 'regions' (lesion, NAWM).",
+        {**_HEAD, "lesions_min": (2, "Smallest number of lesions."), "lesions_max": (8, "Largest number of lesions.")},
+    )
+    yield _phantom(
+        "mr_ct_phantom",
+        "Heads: image condition 'source' (T1-weighted MR) to CT in HU, paired or not.",
+        {
+            **_HEAD,
+            "mapping": ("anatomical", "anatomical: both from the tissue; monotone: CT is a known function of MR."),
+            "paired": (True, "False takes MR and CT from different heads."),
+        },
+    )
 
 
 @hookimpl

@@ -1,0 +1,359 @@
+"""The phantoms as datasets: what `--data cardiac_phantom` and its kin open.
+
+Every factory takes its own options and, as `**data`, whatever `medgen.data.from_arrays` takes: `default_range`, `window`, `split`, ...
+Sample i depends on (seed, i) and the options, never on n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medgen.data.arrays import from_arrays
+from medgen.data.dataset import Dataset
+from medgen.data.phantoms import cardiac, lesions, skull
+from medgen.data.phantoms import heartbeat as ecg
+from medgen.data.phantoms.cycle import draw_cycle
+from medgen.data.phantoms.drawing import check_count, generator
+from medgen.data.phantoms.head import TISSUES, draw_head, tissue_shares
+from medgen.data.phantoms.mr_ct import mr_ct_pair
+from medgen.data.phantoms.toys import Banana, ToyDensity, TwoMoons, eight_gaussians, twenty_five_gaussians
+from medgen.errors import DataError
+from medgen.registry import Intensity
+
+__all__ = [
+    "banana",
+    "cardiac_labels",
+    "cardiac_phantom",
+    "cardiac_sequence",
+    "gaussians8",
+    "gaussians25",
+    "heartbeat",
+    "lesion_phantom",
+    "mr_ct_phantom",
+    "skull_phantom",
+    "two_moons",
+]
+
+T = TypeVar("T")
+
+_UNPAIRED = 2**32  # first sample number of the other heads of an unpaired set
+
+
+def _each(n: int, seed: int, make: Callable[[np.random.Generator], T]) -> list[T]:
+    check_count(n=n)
+    return [make(generator(seed, i)) for i in range(n)]
+
+
+def _attributes(truths: Iterable[object], *names: str) -> dict[str, NDArray[np.float64]]:
+    rows = list(truths)
+    return {name: np.array([float(getattr(truth, name)) for truth in rows]) for name in names}
+
+
+def _windowed(data: dict[str, Any], low: float, high: float) -> dict[str, Any]:
+    """The options of a phantom whose range is known, unless the caller wants another."""
+    return data if {"window", "percentiles"} & data.keys() else {"window": (low, high), **data}
+
+
+_CARDIAC = ("lv_area", "myo_area", "rv_area", "wall", "septal_thickness", "orientation", "contrast")
+
+
+def cardiac_phantom(
+    *, n: int = 2000, size: int = 64, seed: int = 0, field_of_view: float = 144.0, noise: float = 0.02, mask: bool = False, **data: Any
+) -> Dataset:
+    """Short-axis cine-MR-like images in [0, 1] with class, areas (mm^2), thickness (mm), orientation (rad) and contrast.
+
+    Args:
+        n: number of images.
+        size: pixels per side.
+        seed: of all randomness.
+        field_of_view: side of the image in mm.
+        noise: sigma of the Rician noise.
+        mask: add the label maps as image condition "mask".
+        data: passed to `from_arrays`.
+    """
+    check_count(size=size)
+    spacing = field_of_view / size
+
+    def make(rng: np.random.Generator) -> tuple[cardiac.CardiacShape, NDArray[np.float32]]:
+        shape = cardiac.draw_cardiac(rng)
+        return shape, cardiac.cardiac_image(shape, rng, size, spacing, noise)
+
+    samples = _each(n, seed, make)
+    shapes = [shape for shape, _ in samples]
+    maps = {"mask": np.stack([cardiac.cardiac_label_map(shape, size, spacing) for shape in shapes])} if mask else {}
+    return from_arrays(
+        np.stack([image for _, image in samples]),
+        labels=[shape.disease for shape in shapes],
+        class_names=cardiac.CLASSES,
+        attributes=_attributes(shapes, *_CARDIAC),
+        images=maps,
+        spacing=(spacing, spacing),
+        name="cardiac_phantom",
+        **_windowed(data, 0.0, 1.0),
+    )
+
+
+def cardiac_labels(*, n: int = 2000, size: int = 64, seed: int = 0, field_of_view: float = 144.0, **data: Any) -> Dataset:
+    """Label maps (background, RV, MYO, LV) of the same hearts as `cardiac_phantom`, with the same class and attributes.
+
+    Args: as in `cardiac_phantom`.
+    """
+    check_count(size=size)
+    spacing = field_of_view / size
+    shapes = _each(n, seed, cardiac.draw_cardiac)
+    return from_arrays(
+        np.stack([cardiac.cardiac_label_map(shape, size, spacing) for shape in shapes]),
+        labels=[shape.disease for shape in shapes],
+        class_names=cardiac.CLASSES,
+        attributes=_attributes(shapes, *_CARDIAC[:-1]),
+        spacing=(spacing, spacing),
+        channel_names=cardiac.STRUCTURES,
+        name="cardiac_labels",
+        **{"content": "labels", **data},
+    )
+
+
+def cardiac_sequence(
+    *,
+    n: int = 100,
+    frames: int = 30,
+    size: int = 64,
+    seed: int = 0,
+    field_of_view: float = 144.0,
+    content: Literal["labels", "intensity"] = "labels",
+    spikes: int = 0,
+    spike_scale: float = 0.8,
+    **data: Any,
+) -> Dataset:
+    """The frames of n beating hearts, one subject each, in order: sample s * frames + t is frame t of subject s.
+
+    Attributes of each frame: those of `cardiac_labels`, and time (t / frames), frame_pos (contraction: 0 at end-diastole, 1 at
+    end-systole), ejection_fraction of the subject, and spike (1 where the left cavity was spoiled).
+
+    Args:
+        n: number of subjects.
+        frames: per cycle.
+        size, seed, field_of_view: as in `cardiac_phantom`.
+        content: "labels" for label maps, "intensity" for images, whose texture and noise stand still over the cycle.
+        spikes: spoiled frames per subject.
+        spike_scale: factor on the cavity's semi-axes in spoiled frames.
+        data: passed to `from_arrays`.
+    """
+    check_count(n=n, size=size)
+    if content not in ("labels", "intensity"):
+        raise DataError(f"`content` must be 'labels' or 'intensity'; got {content!r}.")
+    spacing = field_of_view / size
+    cycles = _each(n, seed, lambda rng: draw_cycle(rng, frames, spikes, spike_scale))
+    pairs = [(i, cycle, t, cycle.shape(t)) for i, cycle in enumerate(cycles) for t in range(frames)]
+    if content == "labels":
+        x = np.stack([cardiac.cardiac_label_map(shape, size, spacing) for *_, shape in pairs])
+        options = {"content": "labels", "channel_names": cardiac.STRUCTURES, **data}
+    else:
+        x = np.stack([cardiac.cardiac_image(shape, generator(seed, _UNPAIRED + i), size, spacing) for i, *_, shape in pairs])
+        options = _windowed(data, 0.0, 1.0)
+    own = {
+        "time": np.array([t / frames for _, _, t, _ in pairs]),
+        "frame_pos": np.array([cycle.contraction(t) for _, cycle, t, _ in pairs]),
+        "ejection_fraction": np.array([cycle.ejection_fraction for _, cycle, _, _ in pairs]),
+        "spike": np.array([float(t in cycle.spikes) for _, cycle, t, _ in pairs]),
+    }
+    return from_arrays(
+        x,
+        labels=[shape.disease for *_, shape in pairs],
+        class_names=cardiac.CLASSES,
+        attributes=own | _attributes((shape for *_, shape in pairs), *_CARDIAC[:-1]),
+        subjects=[f"{i:05d}" for i, *_ in pairs],
+        spacing=(spacing, spacing),
+        name="cardiac_sequence",
+        **options,
+    )
+
+
+def skull_phantom(
+    *, n: int = 200, size: int = 48, seed: int = 0, field_of_view: float = 144.0, inside: bool = False, planes: bool = True, **data: Any
+) -> Dataset:
+    """Fetal skulls as label volumes, with the three orthogonal planes as image condition "planes" [1, 3, S, S].
+
+    Args:
+        n: number of volumes.
+        size: voxels per side.
+        seed: of all randomness.
+        field_of_view: side of the volume in mm.
+        inside: label brain and ventricles too.
+        planes: add the axial, sagittal and coronal plane through the middle; label numbers over the largest, in [0, 1].
+        data: passed to `from_arrays`.
+    """
+    check_count(size=size)
+    spacing = field_of_view / size
+    skulls = _each(n, seed, skull.draw_skull)
+    volumes = np.stack([skull.skull_volume(truth, size, spacing, inside=inside) for truth in skulls])
+    names = skull.STRUCTURES if inside else skull.STRUCTURES[:2]
+    shown = {"planes": skull.three_planes(volumes).astype(np.float32) / (len(names) - 1)} if planes else {}
+    return from_arrays(
+        volumes,
+        labels=[truth.shape_class for truth in skulls],
+        class_names=skull.SHAPES,
+        attributes=_attributes(skulls, "gestational_age", "cephalic_index", "thickness", "skull_volume", "cranial_volume"),
+        images=shown,
+        spacing=(spacing,) * 3,
+        channel_names=names,
+        name="skull_phantom",
+        **{"content": "labels", "dim": 3, **data},
+    )
+
+
+def lesion_phantom(
+    *,
+    n: int = 300,
+    size: int = 96,
+    seed: int = 0,
+    dim: int = 2,
+    lesions_min: int = 2,
+    lesions_max: int = 8,
+    noise: float = 0.02,
+    **data: Any,
+) -> Dataset:
+    """Brains with lesions: FLAIR to be made from image condition "source" (T1, T2), with label map "regions".
+
+    Regions: 0 everything else, 1 lesion, 2 normal-appearing white matter. Attributes: lesion_count, lesion_size (mm^2 or ml) and
+    lesion_ratio, the noise-free FLAIR contrast of lesions to white matter.
+
+    Args:
+        n: number of heads.
+        size: voxels per side of a field of view of 224 mm.
+        seed: of all randomness.
+        dim: 2 for axial slices, 3 for volumes.
+        lesions_min, lesions_max: range of the number of lesions.
+        noise: sigma of the Rician noise; texture and bias field scale with it.
+        data: passed to `from_arrays`.
+    """
+    check_count(size=size)
+    if dim not in (2, 3) or not 0 <= lesions_min <= lesions_max:
+        raise DataError(f"`dim` must be 2 or 3 and 0 <= lesions_min <= lesions_max; got {dim}, {lesions_min} and {lesions_max}.")
+    spacing = 224.0 / size
+
+    def make(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:
+        head = draw_head(rng, dim, (lesions_min, lesions_max))
+        shares = tissue_shares(head, size, spacing)
+        extent = shares[TISSUES.index("lesion")].sum() / head.severity * spacing**dim / (1000.0 if dim == 3 else 1.0)
+        truth = (float(len(head.lesions)), float(extent), lesions.lesion_ratio(head))
+        lesion, white, _ = lesions.lesion_regions(head, shares)
+        return lesions.lesion_contrasts(shares, rng, spacing, noise), (lesion + 2 * white).astype(np.uint8), truth
+
+    samples = _each(n, seed, make)
+    images, truths = np.stack([s[0] for s in samples]), np.array([s[2] for s in samples])
+    return from_arrays(
+        images[:, 2:],
+        attributes={"lesion_count": truths[:, 0], "lesion_size": truths[:, 1], "lesion_ratio": truths[:, 2]},
+        images={"source": images[:, :2], "regions": np.stack([s[1] for s in samples])},
+        spacing=(spacing,) * dim,
+        name="lesion_phantom",
+        **{"dim": dim, "channels_last": False, **_windowed(data, 0.0, 1.0)},
+    )
+
+
+def mr_ct_phantom(
+    *,
+    n: int = 300,
+    size: int = 96,
+    seed: int = 0,
+    dim: int = 2,
+    mapping: Literal["anatomical", "monotone"] = "anatomical",
+    paired: bool = True,
+    noise: float = 0.02,
+    **data: Any,
+) -> Dataset:
+    """CT of heads in HU, to be made from image condition "source" (T1-weighted MR).
+
+    Args:
+        n: number of heads.
+        size: voxels per side of a field of view of 224 mm.
+        seed: of all randomness.
+        dim: 2 for axial slices, 3 for volumes.
+        mapping: "anatomical", or "monotone" for CT = mr_to_hu(MR).
+        paired: False takes MR and CT from different heads.
+        noise: sigma of the MR noise; CT noise scales with it.
+        data: passed to `from_arrays`; the window is -1024 1600 HU unless given.
+    """
+    check_count(n=n, size=size)
+    if dim not in (2, 3) or mapping not in ("anatomical", "monotone"):
+        raise DataError(f"`dim` must be 2 or 3 and `mapping` 'anatomical' or 'monotone'; got {dim} and {mapping!r}.")
+    spacing = 224.0 / size
+
+    def make(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return mr_ct_pair(tissue_shares(draw_head(rng, dim), size, spacing), rng, spacing, mapping, noise)
+
+    pairs = _each(n, seed, make)
+    mr = [pair[0] for pair in pairs] if paired else [make(generator(seed, _UNPAIRED + i))[0] for i in range(n)]
+    return from_arrays(
+        np.rint(np.stack([pair[1] for pair in pairs])).astype(np.int16),
+        images={"source": np.stack(mr)},
+        spacing=(spacing,) * dim,
+        name="mr_ct_phantom",
+        **{"dim": dim, "content": "intensity", "unit": "HU", **_windowed(data, -1024.0, 1600.0)},
+    )
+
+
+def heartbeat(*, n: int = 2000, length: int = 256, rate: float = 125.0, seed: int = 0, noise: float = 0.015, **data: Any) -> Dataset:
+    """One-lead ECG strips in mV centred on an R peak, class normal or PVC, with heart rate and wave heights.
+
+    Args:
+        n: number of strips.
+        length: samples per strip.
+        rate: samples per second.
+        seed: of all randomness.
+        noise: standard deviation in mV.
+        data: passed to `from_arrays`; the window is -1.5 2.5 mV unless given.
+    """
+    check_count(length=length)
+    if not rate > 0:
+        raise DataError(f"`rate` must be positive; got {rate}.")
+
+    def make(rng: np.random.Generator) -> tuple[ecg.Heartbeat, NDArray[np.float32]]:
+        truth = ecg.draw_heartbeat(rng)
+        return truth, ecg.heartbeat_signal(truth, rng, length, rate, noise)
+
+    samples = _each(n, seed, make)
+    return from_arrays(
+        np.stack([signal for _, signal in samples]),
+        labels=[truth.beat for truth, _ in samples],
+        class_names=ecg.BEATS,
+        attributes=_attributes((truth for truth, _ in samples), "heart_rate", "prematurity", "r_height", "t_height"),
+        spacing=(1.0 / rate,),
+        name="heartbeat",
+        **{"dim": 1, "unit": "mV", **_windowed(data, -1.5, 2.5)},
+    )
+
+
+def gaussians8(*, n: int = 10000, seed: int = 0, radius: float = 2.0, sd: float = 0.02, **data: Any) -> Dataset:
+    """Points of `eight_gaussians(radius, sd)`, in the plane's own units; the class is the component."""
+    return _toy(eight_gaussians(radius, sd), 8, n, seed, name="gaussians8", data=data)
+
+
+def gaussians25(*, n: int = 10000, seed: int = 0, sd: float = 0.05, **data: Any) -> Dataset:
+    """Points of `twenty_five_gaussians(sd=sd)`, in the plane's own units; the class is the component."""
+    return _toy(twenty_five_gaussians(sd=sd), 25, n, seed, name="gaussians25", data=data)
+
+
+def two_moons(*, n: int = 10000, seed: int = 0, sd: float = 0.1, **data: Any) -> Dataset:
+    """Points of `TwoMoons(sd)`, in the plane's own units; the class is the moon."""
+    return _toy(TwoMoons(sd), 2, n, seed, name="two_moons", data=data)
+
+
+def banana(*, n: int = 10000, seed: int = 0, **data: Any) -> Dataset:
+    """Points of `Banana()`, in the plane's own units."""
+    return _toy(Banana(), 1, n, seed, name="banana", data=data)
+
+
+def _toy(density: ToyDensity, components: int, n: int, seed: int, *, name: str, data: dict[str, Any]) -> Dataset:
+    points, component = density.sample_with_component(n, seed)
+    labels = component if components > 1 else None
+    names = [str(k) for k in range(components)] if components > 1 else None
+    made = from_arrays(points, labels=labels, class_names=names, channel_names=("x1", "x2"), name=name, **{"dim": 0, **data})
+    # Tables are standardised by default; here model units are the plane's own, so that a model's log_prob is that of the formula.
+    return replace(made, image_spec=replace(made.image_spec, intensity=Intensity(clip=False, rule="identity")))
