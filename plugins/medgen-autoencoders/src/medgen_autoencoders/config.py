@@ -18,7 +18,7 @@ class AeConfig(medgen.Config):
 
     latent_dim: int = Field(16, ge=1, le=65536, description="Number of values in the latent vector.")
     channels: tuple[Width, ...] = Field(
-        (32, 64, 128), description="Features at each resolution, each half the last; layer widths for vectors; [] for one affine map."
+        (16, 32, 64), description="Features at each resolution, each half the last; layer widths for vectors; [] for one affine map."
     )
     blocks: int = Field(1, ge=0, le=16, description="Residual blocks per resolution.")
 

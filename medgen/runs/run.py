@@ -1,0 +1,150 @@
+"""`Run`: one folder per training.
+
+config.yaml         what was asked: `medgen train --config config.yaml` repeats it
+model.safetensors   the model; `medgen.load` needs nothing else
+metrics.csv         step, epoch, split, phase, name, value
+data.json           what the data was: counts, shape, intensity rule, warnings, fingerprint
+resume/             checkpoints of an unfinished training
+report.html card.md evaluation.json samples/
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medgen.data import DataConfig, Dataset, open_data
+from medgen.errors import RunError
+from medgen.factory import load
+from medgen.files import write_json, write_text
+from medgen.interfaces import Model
+from medgen.registry import find_family, require
+from medgen.runs.config import RunConfig
+
+__all__ = ["Run", "open_run"]
+
+METRIC_COLUMNS = ("step", "epoch", "split", "phase", "name", "value")
+
+
+class Run:
+    """The folder of one training, as paths and as objects loaded on first use.
+
+    Args:
+        path: the folder. `Run.open` and `Run.begin` check it; this only remembers it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """An existing run.
+
+        Raises:
+            RunError: there is no run at `path`.
+        """
+        run = cls(path)
+        if not run.config_file.is_file():
+            hint = f"; did you mean its parent {run.path.parent}?" if (run.path.parent / "config.yaml").is_file() else ""
+            raise RunError(f"{path} is not a run folder (it has no config.yaml){hint}. `medgen train` makes one.")
+        return run
+
+    @classmethod
+    def begin(cls, path: str | os.PathLike[str], config: RunConfig) -> Run:
+        """A new run; the folder must be absent or empty.
+
+        Raises:
+            RunError: the folder holds something.
+        """
+        run = cls(path)
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            if run.config_file.is_file():
+                raise RunError(f"{path} already holds a run. Go on with it: medgen train --resume {path}; or choose another --out.")
+            raise RunError(f"{path} is not empty. Choose another --out.")
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_text(run.config_file, require("yaml", "train").safe_dump(config.to_flat(), sort_keys=False))
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        """What was asked."""
+        return self.path / "config.yaml"
+
+    @property
+    def weights_file(self) -> Path:
+        """The trained model; absent until training has ended."""
+        return self.path / "model.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The training curve."""
+        return self.path / "metrics.csv"
+
+    @property
+    def resume_dir(self) -> Path:
+        """Checkpoints."""
+        return self.path / "resume"
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """What was asked, parsed."""
+        values = require("yaml", "train").safe_load(self.config_file.read_text(encoding="utf-8"))
+        return RunConfig.from_flat(values, set(DataConfig.model_fields))
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, in evaluation mode, on the CPU unless moved.
+
+        Raises:
+            RunError: the training has not ended.
+        """
+        if not self.weights_file.is_file():
+            raise RunError(f"{self.path} has no model.safetensors yet. Finish the training: medgen train --resume {self.path}")
+        return load(self.weights_file)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data of the run, read as it was for training."""
+        default = find_family(self.config.family).spec.capabilities.value_range
+        return open_data(self.config.data, default_range=default, **self.config.data_options)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of metrics.csv, with numbers as numbers."""
+        if not self.metrics_file.is_file():
+            return []
+        with self.metrics_file.open(newline="", encoding="utf-8") as file:
+            return [
+                {**row, "step": int(row["step"]), "epoch": int(row["epoch"]), "value": float(row["value"])} for row in csv.DictReader(file)
+            ]
+
+    def write_data_summary(self, dataset: Dataset) -> None:
+        """Remember what the data was, for reports where the data itself is not at hand."""
+        write_json(self.path / "data.json", dataset.summary())
+
+    def data_summary(self) -> Mapping[str, Any]:
+        """What `write_data_summary` wrote; empty where it is missing."""
+        file = self.path / "data.json"
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+    def device(self, name: str = "auto") -> torch.device:
+        """Where to run the model: "auto" takes a GPU where there is one."""
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and not torch.cuda.is_available():
+            raise RunError("no CUDA device is available to this torch; use --device cpu.")
+        return torch.device(name)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """The run in a folder. See `Run`."""
+    return Run.open(path)
