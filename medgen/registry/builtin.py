@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from medgen.registry.hookspecs import hookimpl
-from medgen.registry.spec import DatasetSpec, MetricSpec
+from medgen.registry.spec import DatasetSpec, MetricSpec, Reference
 
 __all__ = ["medgen_datasets", "medgen_metrics"]
 
@@ -107,7 +108,90 @@ def _heads() -> Iterator[DatasetSpec]:
     )
 
 
+_WANG = Reference(
+    title="Image Quality Assessment: From Error Visibility to Structural Similarity",
+    authors="Wang, Bovik, Sheikh, Simoncelli",
+    year=2004,
+    url="https://doi.org/10.1109/TIP.2003.819861",
+)
+_MS_SSIM = Reference(
+    title="Multi-Scale Structural Similarity for Image Quality Assessment",
+    authors="Wang, Simoncelli, Bovik",
+    year=2003,
+    url="https://doi.org/10.1109/ACSSC.2003.1292216",
+)
+_FRECHET = Reference(
+    title="GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium",
+    authors="Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter",
+    year=2017,
+    url="https://arxiv.org/abs/1706.08500",
+)
+_KID = Reference(
+    title="Demystifying MMD GANs", authors="Binkowski, Sutherland, Arbel, Gretton", year=2018, url="https://arxiv.org/abs/1801.01401"
+)
+_MMD = Reference(
+    title="A Kernel Two-Sample Test",
+    authors="Gretton, Borgwardt, Rasch, Schoelkopf, Smola",
+    year=2012,
+    url="https://jmlr.org/papers/v13/gretton12a.html",
+)
+_PR = Reference(
+    title="Improved Precision and Recall Metric for Assessing Generative Models",
+    authors="Kynkaanniemi, Karras, Laine, Lehtinen, Aila",
+    year=2019,
+    url="https://arxiv.org/abs/1904.06991",
+)
+_DC = Reference(
+    title="Reliable Fidelity and Diversity Metrics for Generative Models",
+    authors="Naeem, Oh, Uh, Choi, Yoo",
+    year=2020,
+    url="https://arxiv.org/abs/2002.09797",
+)
+
+
 @hookimpl
 def medgen_metrics() -> Iterator[MetricSpec]:
     """The metrics of `medgen.evaluation`."""
-    yield from ()
+    yield from _paired_metrics()
+    yield from _distribution_metrics()
+    yield from _density_metrics()
+
+
+def _paired_metrics() -> Iterator[MetricSpec]:
+    rows: tuple[tuple[str, str, Literal["lower", "higher"], str, tuple[Reference, ...]], ...] = (
+        ("mae", "paired", "lower", "Mean absolute error, in the units of the images.", ()),
+        ("mse", "paired", "lower", "Mean squared error, in squared units of the images.", ()),
+        ("psnr", "paired", "higher", "Peak signal-to-noise ratio in dB; the maximum is the value range.", ()),
+        ("psnr_image_max", "paired", "higher", "Peak signal-to-noise ratio in dB; the maximum is the real image's.", ()),
+        ("ssim_global", "ssim", "higher", "Structural similarity of whole images.", (_WANG,)),
+        ("ssim", "ssim", "higher", "Structural similarity in Gaussian windows of 11 voxels.", (_WANG,)),
+        ("ms_ssim", "ssim", "higher", "Structural similarity over up to five scales.", (_MS_SSIM,)),
+    )
+    for name, module, better, summary, references in rows:
+        function = f"medgen.evaluation.{module}:{name}"
+        yield MetricSpec(name=name, function=function, kind="paired", better=better, summary=summary, references=references)
+
+
+def _distribution_metrics() -> Iterator[MetricSpec]:
+    rows: tuple[tuple[str, str, Literal["lower", "higher"], str, Reference], ...] = (
+        ("frechet_distance", "distribution", "lower", "Distance of Gaussians fitted to features.", _FRECHET),
+        ("kid", "distribution", "lower", "Squared MMD of features, cubic kernel, unbiased.", _KID),
+        ("mmd", "distribution", "lower", "Squared MMD of features, Gaussian kernel of median bandwidth, unbiased.", _MMD),
+        ("precision", "prdc", "higher", "Share of generated samples among the real ones.", _PR),
+        ("recall", "prdc", "higher", "Share of real samples among the generated ones.", _PR),
+        ("density", "prdc", "higher", "How densely real samples surround the generated ones.", _DC),
+        ("coverage", "prdc", "higher", "Share of real samples that have a generated neighbour.", _DC),
+    )
+    for name, module, better, summary, reference in rows:
+        function = f"medgen.evaluation.{module}:{name}"
+        yield MetricSpec(name=name, function=function, kind="distribution", better=better, summary=summary, references=(reference,))
+
+
+def _density_metrics() -> Iterator[MetricSpec]:
+    rows: tuple[tuple[str, Literal["lower", "higher"], str], ...] = (
+        ("log_likelihood", "higher", "ln p(x) in nats, model units."),
+        ("bits_per_dim", "lower", "-log2 p per value, stored units."),
+        ("bits_per_dim_model", "lower", "-log2 p per value, model units."),
+    )
+    for name, better, summary in rows:
+        yield MetricSpec(name=name, function=f"medgen.evaluation.density:{name}", kind="density", better=better, summary=summary)

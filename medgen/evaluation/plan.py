@@ -1,0 +1,70 @@
+"""`MetricPlan`: what a metric function says about itself, so that any metric gets the right recipe, interval and warning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+__all__ = ["MetricPlan", "metric_plan", "plan_of"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _no_advice(real: int, fake: int, features: int) -> str:  # noqa: ARG001
+    return ""
+
+
+@dataclass(frozen=True)
+class MetricPlan:
+    """What a metric function says about itself. A function without one gets the defaults, which are right for most.
+
+    Args:
+        recipe: definition and constants, as plain JSON values; or a function of one sample's size (C, *S) that returns them.
+        limits: interval of possible values, to which the bootstrap interval is clipped.
+        least: samples that each set must have; the half-samples of the bootstrap too.
+        on: what a metric of kind "distribution" is called with: the "features" of an extractor [N, F], or the "images" [N, C, *S].
+        advice: (n real, n fake, F) -> a warning, or "".
+    """
+
+    recipe: Mapping[str, Any] | Callable[[tuple[int, ...]], Mapping[str, Any]] = field(default_factory=dict)
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    least: int = 1
+    on: Literal["features", "images"] = "features"
+    advice: Callable[[int, int, int], str] = _no_advice
+
+    def recipe_for(self, size: tuple[int, ...]) -> dict[str, Any]:
+        """The recipe for samples of shape `size`, (C, *S)."""
+        return dict(self.recipe(size) if callable(self.recipe) else self.recipe)
+
+
+def metric_plan(
+    *,
+    recipe: Mapping[str, Any] | Callable[[tuple[int, ...]], Mapping[str, Any]] | None = None,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+    least: int = 1,
+    on: Literal["features", "images"] = "features",
+    advice: Callable[[int, int, int], str] = _no_advice,
+) -> Callable[[_Function], _Function]:
+    """Decorator that gives a metric function its `MetricPlan` (arguments as there), kept in its attribute `medgen_plan`.
+
+    >>> @metric_plan(recipe={"definition": "largest difference of means"}, limits=(0, math.inf))
+    ... def mean_gap(real, fake):
+    ...     return float((real.mean(0) - fake.mean(0)).abs().max())
+    >>> plan_of(mean_gap).limits
+    (0, inf)
+    """
+    plan = MetricPlan(recipe or {}, limits, least, on, advice)
+
+    def attach(function: _Function) -> _Function:
+        function.medgen_plan = plan  # type: ignore[attr-defined]
+        return function
+
+    return attach
+
+
+def plan_of(function: Callable[..., Any]) -> MetricPlan:
+    """The plan of a metric function; the default plan where it declares none."""
+    plan = getattr(function, "medgen_plan", None)
+    return plan if isinstance(plan, MetricPlan) else MetricPlan()
