@@ -118,7 +118,7 @@ def _help() -> str:
     lines = [
         "usage: medgen COMMAND [OPTIONS]",
         "",
-        "Generative models of medical images: train, sample, score and report them all in one way.",
+        "Generative models of medical images, all trained and used in one way.",
         "",
     ]
     for group, commands in COMMANDS.items():

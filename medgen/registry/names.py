@@ -78,7 +78,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     "; did you mean 'vae'?"
     """
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(repr(c) for c in close)}?"
     return f"; there are: {', '.join(known)}." if known else "; none is installed (pip install medgen-autoencoders, for example)."
