@@ -42,13 +42,13 @@ class CardiacShape:
         centre: of the left cavity, (row, column) from the centre of the image.
         orientation: of the direction u from left to right ventricle; 0 points to the left edge of the image, positive towards the top.
         a, b: semi-axes of the left cavity along u and v.
-        wall: w, mean of the septal and the lateral thickness.
+        wall_thickness: w, mean of the septal and the lateral thickness.
         septal_excess: d; the septum is w + d thick, the lateral wall w - d.
         rv_width: extent of the right ventricle beyond the epicardium, along u.
         rv_radius: of its outer border, in units of the epicardial semi-axes.
         blood, contrast: signal of blood, and blood minus myocardium, on a scale of 0 to 1.
 
-    >>> heart = CardiacShape(disease="normal", centre=(0, 0), orientation=0, a=20, b=20, wall=10, septal_excess=0,
+    >>> heart = CardiacShape(disease="normal", centre=(0, 0), orientation=0, a=20, b=20, wall_thickness=10, septal_excess=0,
     ...                      rv_width=20, rv_radius=1, blood=0.8, contrast=0.5)
     >>> round(heart.lv_area, 2), round(heart.myo_area, 2)  # 400 pi, 500 pi
     (1256.64, 1570.8)
@@ -59,7 +59,7 @@ class CardiacShape:
     orientation: float
     a: float
     b: float
-    wall: float
+    wall_thickness: float
     septal_excess: float
     rv_width: float
     rv_radius: float
@@ -75,7 +75,7 @@ class CardiacShape:
     @property
     def epicardium(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Centre and semi-axes of the epicardium."""
-        return self._along(self.septal_excess), (self.a + self.wall, self.b + self.wall)
+        return self._along(self.septal_excess), (self.a + self.wall_thickness, self.b + self.wall_thickness)
 
     @property
     def rv_border(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -92,7 +92,7 @@ class CardiacShape:
     @property
     def myo_area(self) -> float:
         """Of the left ventricular myocardium, pi ((a + w)(b + w) - a b), in mm^2."""
-        return math.pi * ((self.a + self.wall) * (self.b + self.wall) - self.a * self.b)
+        return math.pi * ((self.a + self.wall_thickness) * (self.b + self.wall_thickness) - self.a * self.b)
 
     @property
     def rv_area(self) -> float:
@@ -103,12 +103,12 @@ class CardiacShape:
     @property
     def septal_thickness(self) -> float:
         """Wall thickness at the middle of the septum, w + d, in mm."""
-        return self.wall + self.septal_excess
+        return self.wall_thickness + self.septal_excess
 
     @property
     def lateral_thickness(self) -> float:
         """Wall thickness opposite the septum, w - d, in mm."""
-        return self.wall - self.septal_excess
+        return self.wall_thickness - self.septal_excess
 
     @property
     def _rv_distance(self) -> float:
@@ -147,7 +147,7 @@ def draw_cardiac(rng: np.random.Generator, disease: Literal["normal", "dilated",
         orientation=orientation,
         a=r / flattening,
         b=r * flattening,
-        wall=bounded(rng, wall, wall_sd),
+        wall_thickness=bounded(rng, wall, wall_sd),
         septal_excess=float(rng.uniform(*excess)),
         rv_width=bounded(rng, 21.0, 2.5),
         rv_radius=float(rng.uniform(0.86, 1.0)),

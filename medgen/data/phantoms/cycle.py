@@ -66,7 +66,7 @@ class CardiacCycle:
         a, b = heart.a * g, heart.b * g
         # (a + w)(b + w) - a b = muscle area / pi, solved for w
         wall = 0.5 * (math.sqrt((a + b) ** 2 + 4.0 * heart.myo_area / (math.pi * long_axis)) - a - b)
-        return replace(heart, a=a, b=b, wall=wall, rv_width=heart.rv_width * (1.0 - 0.3 * s))
+        return replace(heart, a=a, b=b, wall_thickness=wall, rv_width=heart.rv_width * (1.0 - 0.3 * s))
 
 
 def contraction(frame: int, end_systole: int, frames: int) -> float:

@@ -59,7 +59,7 @@ def _windowed(data: dict[str, Any], low: float, high: float) -> dict[str, Any]:
     return data if {"window", "percentiles"} & data.keys() else {"window": (low, high), **data}
 
 
-_CARDIAC = ("lv_area", "myo_area", "rv_area", "wall", "septal_thickness", "orientation", "contrast")
+_CARDIAC = ("lv_area", "myo_area", "rv_area", "wall_thickness", "septal_thickness", "orientation", "contrast")
 
 
 def cardiac_phantom(

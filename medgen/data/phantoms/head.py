@@ -159,8 +159,9 @@ def _fill_brain(shares: Array, head: Head, points: list[Array], surface: Array, 
     for nucleus in head.nuclei:
         _fill(shares, "grey", coverage(nucleus.distance(points), spacing))
     in_white = shares[_INDEX["white"]].copy()
-    for lesion in head.lesions:
-        _fill(shares, "lesion", head.severity * coverage(lesion.distance(points), spacing) * in_white)
+    if head.lesions:  # their union at once, since lesions that overlap are not more severe
+        nearest = np.minimum.reduce([lesion.distance(points) for lesion in head.lesions])
+        _fill(shares, "lesion", head.severity * coverage(nearest, spacing) * in_white)
     for ventricle in head.ventricles:
         _fill(shares, "csf", coverage(ventricle.distance(points), spacing))
 

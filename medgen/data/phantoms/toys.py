@@ -148,8 +148,13 @@ class Banana(ToyDensity):
 
 
 def _log_isotropic(x: Array, means: Array, sd: float, log_weights: Array) -> Array:
-    squares = ((x[:, None] - means) ** 2).sum(-1)
-    return np.asarray(logsumexp(log_weights - 0.5 * squares / sd**2, axis=1)) - _LOG_2PI - 2.0 * math.log(sd)
+    """ln sum_k w_k N(x; mean_k, sd^2 I), [N], in blocks of bounded memory."""
+    result = np.empty(len(x))
+    for start in range(0, len(x), 4096):
+        block = x[start : start + 4096]
+        squares = (block[:, :1] - means[:, 0]) ** 2 + (block[:, 1:] - means[:, 1]) ** 2
+        result[start : start + 4096] = logsumexp(log_weights - 0.5 * squares / sd**2, axis=1)
+    return result - _LOG_2PI - 2.0 * math.log(sd)
 
 
 def _check_sd(sd: float, least: float = 0.0) -> None:
