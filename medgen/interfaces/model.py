@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medgen.errors import DataError
+from medgen.interfaces.batch import Batch
 from medgen.interfaces.condition import Condition, check_condition
 from medgen.interfaces.noise import Noise, as_noise
 from medgen.interfaces.phases import Phase
@@ -67,6 +68,16 @@ class Model(nn.Module, ABC):
     def condition_spec(self, name: str) -> ConditionSpec | None:
         """The concrete slot called `name`, if this model has it."""
         return next((spec for spec in self.conditions if spec.name == name), None)
+
+    @final
+    def select(self, batch: Batch) -> Batch:
+        """The batch with only the condition slots that this model has, in its floating type."""
+        slots = {spec.name for spec in self.conditions}
+        condition = Condition(
+            {k: v for k, v in batch.condition.values.items() if k in slots},
+            {k: v for k, v in batch.condition.present.items() if k in slots},
+        )
+        return Batch(batch.x.to(dtype=self.dtype), condition.to(batch.x.device, self.dtype), batch.index)
 
     @final
     def _checked(self, condition: Condition | None, n: int) -> Condition:
@@ -137,9 +148,7 @@ class DensityModel(Model):
         """ln p(x | condition) in nats, [B], differentiable; every random number from `noise`."""
 
     @final
-    def log_prob(
-        self, x: Tensor, *, condition: Condition | None = None, noise: Noise | int = 0, importance_samples: int = 1
-    ) -> Tensor:
+    def log_prob(self, x: Tensor, *, condition: Condition | None = None, noise: Noise | int = 0, importance_samples: int = 1) -> Tensor:
         """ln p(x | condition) in nats, [B], with respect to the model's units. `log_prob_kind` says what the number is.
 
         Args:

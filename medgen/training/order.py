@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
 from medgen.errors import DataError
+from medgen.interfaces import Batch
 
-__all__ = ["BatchOrder"]
+__all__ = ["BatchOrder", "prefetched"]
 
 
 class BatchOrder:
@@ -45,3 +49,15 @@ class BatchOrder:
             generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             self._epoch, self._permutation = epoch, self.index[np.argsort(generator.random(len(self.index)), kind="stable")]
         return self._permutation[position * self.size : (position + 1) * self.size]
+
+
+def prefetched(read: Callable[[int], Batch], first: int) -> Generator[Batch, None, None]:
+    """read(first), read(first + 1), ...; the next is read while the current one trains."""
+    with ThreadPoolExecutor(1, thread_name_prefix="medgen-reader") as reader:
+        waiting: Future[Batch] = reader.submit(read, first)
+        number = first
+        while True:
+            batch = waiting.result()
+            number += 1
+            waiting = reader.submit(read, number)
+            yield batch

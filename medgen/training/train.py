@@ -152,7 +152,7 @@ def _finish(run: Run, config: RunConfig, dataset: Dataset, loop: Loop) -> None:
         "seed": config.train.seed,
         "ema": config.train.ema,
         "precision": config.train.precision,
-        "best_validation": None if position.best == float("inf") else position.best,
+        "best_validation": position.best,
         "torch": re.sub(r"\+.*", "", torch.__version__),
     }
     data = {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "samples": len(dataset.splits["train"])}

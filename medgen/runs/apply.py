@@ -1,0 +1,142 @@
+"""What a trained model says of given images: reconstructions and log-densities, batch by batch."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medgen.data import Dataset, open_like, save_like
+from medgen.errors import RunError
+from medgen.files import atomic_path
+from medgen.interfaces import Batch, DensityModel, LatentModel, Model, Noise, evaluating
+from medgen.runs.run import Run
+
+__all__ = ["Scores", "batches_of", "inputs", "reconstruct_to", "score"]
+
+_BATCH = 32
+
+
+def inputs(run: Run, data: str | None, split: str) -> tuple[Dataset, Any]:
+    """The dataset and sample numbers that a command works on: a file of the user's, or a split of the run's own data.
+
+    Raises:
+        RunError: the split is empty or unknown.
+    """
+    if data is not None:
+        dataset = open_like(data, run.model.image_spec, run.model.conditions)
+        return dataset, torch.arange(len(dataset)).numpy()
+    dataset = run.dataset
+    rows = dataset.splits.get(split)
+    if rows is None or not len(rows):
+        raise RunError(
+            f"the data of {run.path} has no samples in split {split!r}; it has {[k for k, v in dataset.splits.items() if len(v)]}."
+        )
+    return dataset, rows
+
+
+def batches_of(model: Model, dataset: Dataset, rows: Any, size: int = _BATCH) -> Iterator[Batch]:
+    """Batches of some samples, as the model takes them."""
+    for start in range(0, len(rows), size):
+        yield model.select(dataset.fetch(rows[start : start + size]))
+
+
+def reconstruct_to(
+    run: Run, data: str | None, out: Path, *, split: str = "val", progress: Callable[[int], None] | None = None
+) -> list[Path]:
+    """Encode and decode, and write in the form of the input: a NIfTI volume comes back on its own grid, in its own units.
+
+    Raises:
+        RunError: the family has no latent space.
+    """
+    model = run.model
+    if not isinstance(model, LatentModel):
+        raise RunError(f"family {run.config.family!r} does not reconstruct; `medgen list --interface latent` shows those that do.")
+    dataset, rows = inputs(run, data, split)
+    parts = []
+    for batch in batches_of(model, dataset, rows):
+        parts.append(model.reconstruct(batch.x, condition=batch.condition).cpu())
+        if progress is not None:
+            progress(sum(map(len, parts)))
+    return save_like(torch.cat(parts), dataset, out, model.image_spec)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """ln p(x) in nats of each sample; `kind` says whether exact, a bound or an estimate."""
+
+    log_prob: Tensor
+    bits_per_dim: Tensor
+    origins: list[str]
+    kind: str
+    importance_samples: int
+
+    def __str__(self) -> str:
+        kind = {"exact": "", "bound": " (lower bound)", "estimate": " (estimate)"}[self.kind]
+        k = f", {self.importance_samples} importance samples" if self.importance_samples > 1 else ""
+        nats, bits = _mean_se(self.log_prob), _mean_se(self.bits_per_dim)
+        return (
+            f"log p = {nats[0]:.3f} +- {2 * nats[1]:.3f} nats{kind}, {bits[0]:.4f} +- {2 * bits[1]:.4f} bits/dim in model units, "
+            f"n = {len(self.log_prob)}{k}"
+        )
+
+    def write(self, path: Path) -> None:
+        """A CSV row per sample."""
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sample", "log_prob_nats", "bits_per_dim", "kind"])
+            rows = zip(self.origins, self.log_prob.tolist(), self.bits_per_dim.tolist(), strict=True)
+            writer.writerows([origin, repr(nats), repr(bits), self.kind] for origin, nats, bits in rows)
+
+
+def score(
+    run: Run,
+    data: str | None = None,
+    *,
+    split: str = "val",
+    importance_samples: int = 1,
+    seed: int = 0,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Log-density of images under a run.
+
+    Args:
+        run: a finished run.
+        data: the user's file; None for a split of the run's own data.
+        split: "train", "val" or "test".
+        importance_samples: draws per image, for bounds and estimates.
+        seed: of their noise.
+        limit: only the first so many.
+
+    Raises:
+        RunError: the family has no density.
+    """
+    model = run.model
+    if not isinstance(model, DensityModel):
+        raise RunError(f"family {run.config.family!r} has no log-density; `medgen list --interface density` shows those that do.")
+    dataset, rows = inputs(run, data, split)
+    rows = rows[:limit]
+    parts: list[Tensor] = []
+    with evaluating(model):
+        for batch in batches_of(model, dataset, rows):
+            noise = Noise(seed, batch.index)
+            parts.append(
+                model.log_prob(batch.x, condition=batch.condition, noise=noise, importance_samples=importance_samples).double().cpu()
+            )
+            if progress is not None:
+                progress(sum(map(len, parts)))
+    nats = torch.cat(parts)
+    return Scores(nats, model.bits_per_dim(nats), [dataset.origin(int(i)) for i in rows], model.log_prob_kind, importance_samples)
+
+
+def _mean_se(values: Tensor) -> tuple[float, float]:
+    """Mean and its standard error."""
+    spread = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return values.mean().item(), spread

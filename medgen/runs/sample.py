@@ -1,0 +1,138 @@
+"""Samples of a run, streamed: sample i is the same number for number however many are drawn, in whatever pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgen.data import save_samples
+from medgen.errors import RunError
+from medgen.files import write_json
+from medgen.interfaces import Condition, Generator, Noise
+from medgen.runs.conditions import ConditionSource
+from medgen.runs.run import Run
+from medgen.weights import read_meta
+
+__all__ = ["CELL", "generator_of", "sample_cells", "sample_to_folder"]
+
+CELL = 32
+"""Samples per micro-batch. Cells start at multiples of it, so that a sample's neighbours, and with them its last bits, never change."""
+
+
+def generator_of(run: Run) -> Generator:
+    """The run's model, if it can draw samples.
+
+    Raises:
+        RunError: the family does not.
+    """
+    if not isinstance(run.model, Generator):
+        raise RunError(f"family {run.config.family!r} does not draw samples; `medgen list --interface generator` shows those that do.")
+    return run.model
+
+
+def sample_cells(
+    model: Generator, start: int, stop: int, *, seed: int, condition: Callable[[Noise], Condition] | None = None
+) -> Iterator[tuple[int, Tensor, Condition]]:
+    """Samples start..stop-1 as (number of the first, [B, C, *S], their conditions), one cell at a time.
+
+    A cell is always computed whole, even where only part of it is asked for.
+    """
+    for cell in range(start // CELL * CELL, stop, CELL):
+        noise = Noise(seed, torch.arange(cell, cell + CELL))
+        chosen = condition(noise) if condition is not None else Condition()
+        x = model.sample(CELL, condition=chosen, noise=noise, micro_batch=CELL)
+        rows = slice(max(start - cell, 0), min(stop - cell, CELL))
+        yield cell + rows.start, x[rows], chosen[rows]
+
+
+def sample_to_folder(
+    run: Run,
+    out: Path,
+    n: int,
+    *,
+    start: int = 0,
+    seed: int = 0,
+    format: str = "png",
+    condition: ConditionSource | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write samples start..start+n-1 into a folder; those that are there already are kept, so an interrupted call is simply repeated.
+
+    Args:
+        run: a finished run.
+        out: the folder.
+        n, start: how many, and the number of the first.
+        seed: of the noise.
+        format: "nifti", "npz", "png" or "csv".
+        condition: see `ConditionSource`.
+        progress: called with the number of samples done.
+
+    Returns:
+        How many were newly written.
+
+    Raises:
+        RunError: the folder holds samples of another model, seed, format or condition.
+    """
+    model = generator_of(run)
+    asked = {
+        "weights": read_meta(run.weights_file)["sha256"],
+        "seed": seed,
+        "format": format,
+        "condition": condition.text if condition else "",
+    }
+    ranges = _claim(out, asked)
+    new = 0
+    for cell in range(start // CELL * CELL, start + n, CELL):
+        for first, last in _gaps(ranges, max(cell, start), min(cell + CELL, start + n)):
+            for number, x, _ in sample_cells(model, first, last, seed=seed, condition=condition):
+                save_samples(x, model.image_spec, out, number, format)
+            ranges = _merged(ranges, first, last)
+            write_json(out / "samples.json", {**asked, "written": ranges})
+            new += last - first
+        if progress is not None:
+            progress(min(cell + CELL, start + n) - start)
+    return new
+
+
+def _claim(out: Path, asked: dict[str, object]) -> list[tuple[int, int]]:
+    """Ranges of samples that the folder has, after checking that they are of the same kind."""
+    manifest = out / "samples.json"
+    if not manifest.is_file():
+        return []
+    known = json.loads(manifest.read_text(encoding="utf-8"))
+    if different := [key for key, value in asked.items() if known.get(key) != value]:
+        raise RunError(f"{out} holds samples with another {', '.join(different)}; choose another --out, or delete it.")
+    return [(first, last) for first, last in known["written"]]
+
+
+def _merged(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
+    """The union of sorted ranges [a, b) and one more.
+
+    >>> _merged([(0, 3), (5, 7)], 3, 5)
+    [(0, 7)]
+    """
+    out: list[tuple[int, int]] = []
+    for a, b in sorted([*ranges, (first, last)]):
+        if out and a <= out[-1][1]:
+            out[-1] = (out[-1][0], max(b, out[-1][1]))
+        else:
+            out.append((a, b))
+    return out
+
+
+def _gaps(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
+    """What of [first, last) the sorted ranges leave open.
+
+    >>> _gaps([(0, 3), (5, 7)], 2, 9)
+    [(3, 5), (7, 9)]
+    """
+    out: list[tuple[int, int]] = []
+    for a, b in ranges:
+        if first < min(a, last):
+            out.append((first, min(a, last)))
+        first = max(first, min(b, last))
+    return [*out, (first, last)] if first < last else out
