@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medgen.data.assemble import assemble
+from medgen.data.checks import whole_numbers
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
 from medgen.data.samples import Array, ArrayStore, Samples
@@ -93,7 +94,9 @@ def as_samples(x: Array, config: DataConfig, where: str) -> Array:
     """
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where}: must be an array of real numbers; got {x.dtype}.")
-    if x.dtype.kind == "f":
+    if x.dtype.kind == "f" and config.content == "labels":
+        x = whole_numbers(x, where)
+    elif x.dtype.kind == "f":
         x = x.astype(np.float32, copy=False)
     elif x.dtype.kind == "b":
         x = x.astype(np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 from medgen.data.samples import Array, Samples, Store, chunks
 from medgen.errors import DataError
 
-__all__ = ["MAX_CLASSES", "Scan", "check_labels", "duplicates", "scan"]
+__all__ = ["MAX_CLASSES", "Scan", "check_labels", "duplicates", "scan", "whole_numbers"]
 
 MAX_CLASSES = 256
 _KEPT = 1 << 22  # values from which percentiles are computed
@@ -101,6 +101,17 @@ def _check_finite(flat: Array, rows: Array, samples: Samples) -> None:
         worst = int(np.flatnonzero(bad.any(1))[0])
         number = int(bad[worst].sum())
         raise DataError(f"{samples.origins(int(rows[worst]))}: values must be finite; got {number} NaN or infinite of {flat.shape[1]}.")
+
+
+def whole_numbers(values: Array, where: str) -> Array:
+    """Label maps that were saved as floats, as int16.
+
+    Raises:
+        DataError: fractions, NaN, or numbers beyond int16.
+    """
+    if not (np.isfinite(values).all() and (values == np.rint(values)).all() and np.abs(values).max(initial=0) < 1 << 15):
+        raise DataError(f"{where}: label maps must hold whole numbers; got {values.dtype} with fractions, NaN or numbers beyond 32767.")
+    return values.astype(np.int16)
 
 
 def check_labels(labels: Array, names: tuple[str, ...], samples: Samples) -> None:

@@ -51,9 +51,9 @@ def divide(
         names = samples.subjects[rows]
         if len(np.unique(names)) > 1:
             return _by_subject(rows, names, fractions, rng)
-        if len(rows) > 1:
-            warnings.append(f"leakage likely: all {len(rows)} samples are of one subject ({names[0]}); validation is not independent.")
+        warnings.append(f"leakage likely: all {len(rows)} samples are of one subject ({names[0]}); validation is not independent.")
     if samples.ordered:
+        warnings = warnings or ["leakage likely: neighbouring samples are related, and their subjects are unknown."]
         return contiguous(rows, fractions, samples.guard), warnings
     return _cut(rng.permutation(rows), fractions), warnings
 

@@ -189,7 +189,9 @@ def _are_labels(values: Array, config: DataConfig) -> bool:
 
 def _is_signal(values: Array, config: DataConfig) -> bool:
     """One long recording [T], or recordings that are to be cut into windows."""
-    return values.ndim == 1 or (config.length is not None and config.dim in (None, 1) and values.ndim in (2, 3))
+    if values.ndim == 1:
+        return config.dim != 0
+    return config.length is not None and config.dim in (None, 1) and values.ndim in (2, 3) and values.shape[-1] != config.length
 
 
 def _signal(values: Array, path: Path, config: DataConfig) -> Samples:

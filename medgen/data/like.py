@@ -1,0 +1,218 @@
+"""Reading files for a trained model (`open_like`) and putting its results back where the files were (`save_like`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from medgen.data.assemble import fingerprint
+from medgen.data.checks import check_labels, scan
+from medgen.data.config import DataConfig
+from medgen.data.dataset import Dataset
+from medgen.data.dispatch import read
+from medgen.data.geometry import Plan, axis_codes
+from medgen.data.intensity import label_values, to_stored
+from medgen.data.readers.images import picture_shape
+from medgen.data.readers.volumes import Volumes
+from medgen.data.resize import resize
+from medgen.data.samples import Array, Samples
+from medgen.data.writers import write_csv, write_nifti, write_npz, write_png
+from medgen.errors import DataError
+from medgen.registry import ConditionSpec, ImageSpec
+
+__all__ = ["open_like", "save_like"]
+
+
+def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = (), **options: Any) -> Dataset:
+    """Open files the way a model's training data was read: its intensity, slicing, orientation, voxel size and shape; nothing is fitted.
+
+    Volumes are turned and resampled to the spec's axes and voxel size, then resized to its shape where that still differs. All samples
+    are in the split "test", in the order of the file, none left out.
+
+    Args:
+        path: as in `open_data`.
+        image_spec: the model's.
+        conditions: the model's; labels and attributes that the file has are mapped to the same classes and scale.
+        options: fields of `DataConfig` that say what to read, e.g. `select`, `key`, `length`.
+
+    Raises:
+        DataError: the file cannot be brought to the spec.
+    """
+    config = _config(image_spec, options)
+    samples = _fitting(read(Path(path).expanduser(), config, _plan(image_spec, config)), image_spec)
+    everything = np.arange(len(samples), dtype=np.int64)
+    found = scan(samples.store, samples, everything)
+    if image_spec.content == "labels" and (found.levels is None or set(found.levels.tolist()) - set(label_values(image_spec))):
+        levels = None if found.levels is None else found.levels.tolist()
+        raise DataError(f"{samples.source}: labels must be among {[int(v) for v in label_values(image_spec)]}; got {levels}.")
+    splits = {"train": everything[:0], "val": everything[:0], "test": everything}
+    samples, kept = _conditioned(samples, conditions)
+    return Dataset(
+        name=Path(path).name.split(".")[0],
+        image_spec=image_spec,
+        conditions=kept,
+        splits=splits,
+        fingerprint=fingerprint(replace(samples, images={}), [found], splits, config),
+        subjects=samples.subjects,
+        warnings=(*samples.warnings, *_far(samples, image_spec)),
+        config=config,
+        source=samples.source,
+        samples=samples,
+    )
+
+
+_FROM_SPEC = ("window", "percentiles", "range", "size", "spacing", "orientation", "min_foreground", "dim", "content")
+
+
+def _config(spec: ImageSpec, options: Mapping[str, Any]) -> DataConfig:
+    """The options that say what to read, with the spec's shape."""
+    fixed: dict[str, Any] = {"dim": spec.dim, "content": "labels" if spec.content == "labels" else "intensity"}
+    if spec.dim == 1:
+        fixed["length"] = spec.shape[0]
+    elif spec.dim > 1:
+        fixed["size"] = spec.shape
+    DataConfig.parse(options)  # unknown keys and wrong types are errors even where the spec decides
+    return DataConfig.parse({**{key: value for key, value in options.items() if key not in _FROM_SPEC}, **fixed})
+
+
+def _plan(spec: ImageSpec, config: DataConfig) -> Plan | None:
+    """How the spec's volumes were cut; None where it was not made from volumes."""
+    labels = spec.content == "labels"
+    if spec.dim not in (2, 3):
+        return None
+    if spec.affine is None:
+        return Plan(axis=None if spec.dim == 3 else 2 if config.axis is None else config.axis, size=spec.shape, labels=labels)
+    affine = np.array(spec.affine).reshape(4, 4)
+    spacing = [float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)]
+    if spec.slice_axis is not None:
+        spacing[spec.slice_axis] = float("nan")  # slices stay as far apart as they are
+    return Plan(axis_codes(affine), tuple(spacing), spec.slice_axis, spec.shape, labels)
+
+
+def _fitting(samples: Samples, spec: ImageSpec) -> Samples:
+    """`samples`, if they have the channels and shape of the spec."""
+    channels = 1 if spec.content == "labels" else spec.channels
+    found = samples.store.shape[1:]
+    if found[0] != channels or len(found) - 1 != spec.dim:
+        raise DataError(
+            f"{samples.source}: samples must have {channels} channel(s) and {spec.dim} axes, [{channels}, {', '.join(map(str, spec.shape))}], "
+            f"for this model; got {list(found)}."
+        )
+    if found[1:] != spec.shape:
+        raise DataError(f"{samples.source}: samples must have shape {spec.shape} for this model; got {found[1:]}.")
+    return samples
+
+
+def _conditioned(samples: Samples, conditions: Sequence[ConditionSpec]) -> tuple[Samples, tuple[ConditionSpec, ...]]:
+    """The model's own condition specs, as far as the file has their values."""
+    kept = []
+    for spec in conditions:
+        if spec.kind == "label" and samples.labels is not None:
+            samples = _relabelled(samples, spec)
+            kept.append(spec)
+        elif spec.kind == "attributes" and set(spec.names) <= set(samples.attributes):
+            kept.append(spec)
+    return replace(samples, images={}), tuple(kept)
+
+
+def _relabelled(samples: Samples, spec: ConditionSpec) -> Samples:
+    """Class numbers of the file as numbers of the model's classes of the same names."""
+    assert samples.labels is not None
+    labels = samples.labels
+    if set(samples.class_names) <= set(spec.names):
+        labels = np.array([spec.names.index(name) for name in samples.class_names], dtype=np.int64)[labels]
+    elif not all(name.isdigit() for name in samples.class_names):
+        raise DataError(
+            f"{samples.source}: classes must be among {list(spec.names)}; got {list(samples.class_names)}. To ignore them give labels='none'."
+        )
+    check_labels(labels, spec.names, samples)
+    return replace(samples, labels=labels, class_names=spec.names)
+
+
+def _far(samples: Samples, spec: ImageSpec) -> list[str]:
+    """A warning where resizing, not resampling, made the shapes agree."""
+    place = samples.geometry
+    if not isinstance(place, Volumes) or spec.spacing is None or samples.spacing is None:
+        return []
+    ratio = np.array(samples.spacing) / np.array(spec.spacing)
+    if np.abs(ratio - 1).max() < 0.05:
+        return []
+    return [
+        f"{samples.source}: another field of view than the training data; voxels are {ratio.round(2).tolist()} times as large as there."
+    ]
+
+
+def save_like(x: Tensor, dataset: Dataset, out: str | os.PathLike[str], spec: ImageSpec | None = None) -> list[Path]:
+    """Write results for all samples of `dataset` on the grid and in the format of its files.
+
+    Volumes (NIfTI, DICOM): slices are stacked, sample size, voxel size and orientation undone; NIfTI with the affine, shape and header of
+    each file. Pictures: PNG of the same names and sizes. npz: "x" in the order of the file. Tables: CSV. Signals: npz of windows.
+
+    Args:
+        x: [N, C, *S] in model units, for samples 0..N-1 of `dataset`.
+        dataset: from `open_like`, or any that was opened from files.
+        out: folder.
+        spec: of x, where it is not the dataset's: the output side of a translator.
+
+    Raises:
+        DataError: another number of samples.
+    """
+    spec = spec or dataset.image_spec
+    if len(x) != len(dataset):
+        raise DataError(f"`x` must hold one result for each of {len(dataset)} samples; got {len(x)}.")
+    stored, folder = to_stored(x, spec), Path(out)
+    place = dataset.samples.geometry
+    if isinstance(place, Volumes):
+        return _save_volumes(stored, place, folder, spec)
+    kind, where, extra = place if isinstance(place, tuple) else ("npz", Path(dataset.name), None)
+    if kind == "images":
+        return _save_pictures(stored, where, extra, folder, spec)
+    path = folder / f"{Path(where).name.split('.')[0]}{'.csv' if kind == 'table' else '.npz'}"
+    if kind == "table":
+        write_csv(stored, spec.channel_names or extra, path)
+        return [path]
+    shape = extra[2:] if kind == "npz" and extra is not None else stored.shape[2:]
+    resized = resize(stored, shape, labels=spec.content == "labels") if stored.ndim > 2 else stored
+    write_npz({"x": resized}, path)
+    return [path]
+
+
+def _save_volumes(stored: Array, place: Volumes, folder: Path, spec: ImageSpec) -> list[Path]:
+    plan = replace(place.plan, labels=spec.content == "labels")
+    paths = []
+    for k, file in enumerate(place.files):
+        rows = np.flatnonzero(place.file == k)
+        slices = stored[rows]
+        if plan.axis is not None:
+            turned = plan.turned(file.grid)
+            spacing = plan.wanted(turned)
+            count = turned.shape[plan.axis] if spacing is None else int(place.place[rows].max(initial=0)) + 1
+            full = np.full((max(count, len(rows)), *slices.shape[1:]), min(spec.intensity.low), slices.dtype)
+            full[place.place[rows]] = slices
+            slices = full
+        name = file.path.name if file.path.name.endswith((".nii", ".nii.gz")) else f"{file.path.name}.nii.gz"
+        path = folder / _free(name, file.path, [f.path for f in place.files])
+        write_nifti(plan.undo(slices, file), file.grid.affine, path, file.header)
+        paths.append(path)
+    return paths
+
+
+def _free(name: str, path: Path, every: list[Path]) -> str:
+    """`name`, below its own folder where several files have it."""
+    return name if sum(p.name == path.name for p in every) == 1 else f"{path.parent.name}/{name}"
+
+
+def _save_pictures(stored: Array, files: Sequence[Path], root: Path, folder: Path, spec: ImageSpec) -> list[Path]:
+    paths = []
+    for values, file in zip(stored, files, strict=True):
+        path = (folder / file.relative_to(root)).with_suffix(".png")
+        shape = picture_shape(file)
+        write_png(resize(values[None], shape, labels=spec.content == "labels")[0], spec, path)
+        paths.append(path)
+    return paths
