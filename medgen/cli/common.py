@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -64,6 +65,7 @@ def _print_rich(headers: Sequence[str], rows: list[list[str]]) -> bool:
     for number, header in enumerate(headers):
         grid.add_column(header, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        grid.add_row(*(text.Text(cell) for cell in row))  # Text: square brackets are no markup
+        # A space after each comma lets a narrow terminal break lists; Text, because square brackets are no markup.
+        grid.add_row(*(text.Text(re.sub(r",(?=\S)", ", ", cell)) for cell in row))
     console.Console().print(grid)
     return True
