@@ -26,7 +26,7 @@ def medgen_families():
 
 @medgen.hookimpl
 def medgen_datasets():
-    yield medgen.DatasetSpec(name="fake_hearts", factory="a:b", summary="Phantoms.", options={"size": (64, "Pixels."), "n": (9, "How many.")})
+    yield medgen.DatasetSpec(name="fake_hearts", factory="a:b", summary="Phantoms.", options={"size": (64, "Pixels."), "n": (9, "Many.")})
 
 @medgen.hookimpl
 def medgen_metrics():
@@ -73,12 +73,8 @@ def test_datasets_and_metrics_have_their_own_columns(site):
         "NAME         DISTRIBUTION  OPTIONS  SUMMARY",
         "fake_hearts  fake-list     size,n   Phantoms.",
     ]
-    assert site.medgen("list", "fake_psnr", "--metrics").stdout.splitlines()[1].split()[:4] == [
-        "fake_psnr",
-        "fake-list",
-        "paired",
-        "higher",
-    ]
+    metric = site.medgen("list", "fake_psnr", "--metrics").stdout.splitlines()[1]
+    assert metric.split()[:4] == ["fake_psnr", "fake-list", "paired", "higher"]
 
 
 def test_json(site):

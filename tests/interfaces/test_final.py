@@ -15,7 +15,7 @@ VERBS = {
     DensityModel: {"log_prob", "bits_per_dim"},
     LatentModel: {"encode", "decode", "reconstruct"},
     Translator: {"translate", "source_spec"},
-    Model: {"condition_spec", "_checked", "_checked_x"},
+    Model: {"condition_spec", "select", "_checked", "_checked_x"},
 }
 
 

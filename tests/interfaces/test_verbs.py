@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from medgen.errors import ConditionError, DataError
-from medgen.interfaces import Condition, DensityModel, Generator, LatentModel, Noise, Translator, evaluating
+from medgen.interfaces import Batch, Condition, DensityModel, Generator, LatentModel, Noise, Translator, evaluating
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen.registry.config import Config
 
@@ -226,6 +226,16 @@ def test_model_knows_itself(model):
     assert model.condition_spec("label") is LABEL
     assert model.condition_spec("age") is None
     assert (model.device.type, model.dtype) == ("cpu", torch.float32)
+
+
+def test_select_keeps_the_slots_of_the_model_in_its_dtype(model):
+    values = {"label": torch.tensor([0, 1]), "age": torch.zeros(2, 1)}
+    batch = Batch(torch.zeros(2, 2, 3), Condition(values, {"label": torch.tensor([True, False])}), torch.tensor([7, 9]))
+    selected = model.double().select(batch)
+    assert (selected.x.dtype, list(selected.condition.values), selected.index.tolist()) == (torch.float64, ["label"], [7, 9])
+    assert selected.condition.mask("label").tolist() == [True, False]
+    assert selected.condition.values["label"].dtype == torch.int64
+    assert len(selected[1:]) == 1
 
 
 @pytest.mark.parametrize("interface", [Generator, DensityModel, LatentModel, Translator])
