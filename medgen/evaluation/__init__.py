@@ -1,6 +1,6 @@
 """Metrics with recipes and intervals. The functions on arrays are here; each metric's own module has its formula."""
 
-from medgen.evaluation.bootstrap import bootstrap_mean, half_sample
+from medgen.evaluation.bootstrap import bootstrap_mean, subsample
 from medgen.evaluation.distances import nearest
 from medgen.evaluation.distribution import mmd_permutation_test
 from medgen.evaluation.evaluate import evaluate_density, evaluate_pairs, evaluate_sets, paired_values
@@ -9,17 +9,18 @@ from medgen.evaluation.network import load_extractor
 from medgen.evaluation.plan import MetricPlan, metric_plan, plan_of
 from medgen.evaluation.score import Score
 from medgen.evaluation.table import load_scores, render, rich_table, save_scores
+from medgen.evaluation.verb import evaluate
 
 __all__ = [
     "Extractor",
     "MetricPlan",
     "Score",
     "bootstrap_mean",
+    "evaluate",
     "evaluate_density",
     "evaluate_pairs",
     "evaluate_sets",
     "extract",
-    "half_sample",
     "load_extractor",
     "load_scores",
     "metric_plan",
@@ -30,4 +31,5 @@ __all__ = [
     "render",
     "rich_table",
     "save_scores",
+    "subsample",
 ]

@@ -8,8 +8,8 @@ What a metric function is called with depends on the `kind` of its `MetricSpec`:
 
 Everything else about it (constants for the recipe, possible values, the least n, warnings) is what it declares with
 `medgen.evaluation.metric_plan`; without one the defaults hold. The interval follows from the kind alone: per-sample figures are
-averaged, with a percentile bootstrap over samples (`bootstrap_mean`); statistics of sets get centred half-samples without
-replacement (`half_sample`), since drawing a sample twice falsifies neighbours, kernels and covariances.
+averaged, with a percentile bootstrap over samples (`bootstrap_mean`); statistics of sets are computed on random parts drawn without
+replacement (`subsample`), since drawing a sample twice falsifies neighbours, kernels and covariances.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError, DataError, PluginError
-from medgen.evaluation.bootstrap import LEVEL, bootstrap_mean, half_sample
+from medgen.evaluation.bootstrap import LEVEL, bootstrap_mean, subsample
 from medgen.evaluation.features import RANDOM_CONV, Extractor, extract, resized
 from medgen.evaluation.network import load_extractor
 from medgen.evaluation.paired import Range
@@ -238,7 +238,7 @@ def evaluate_sets(
         extractor: a name, file or callable as in `load_extractor`, or an `Extractor`.
         resize: spatial size that both sets are brought to before anything else.
         seed: of the bootstrap.
-        bootstrap: resamples; 0 for no interval. Each costs as much as a quarter of the metric to all of it.
+        bootstrap: parts drawn for the intervals; 0 for none. 200 cost about 50 times the figure itself.
 
     Raises:
         DataError: sets that do not fit, are too small, or are not finite.
@@ -276,17 +276,20 @@ def _set_score(metric: _Metric, real: Tensor, fake: Tensor, recipe: Mapping[str,
     value = metric.function(real, fake)
     if not isinstance(value, float | int):
         raise PluginError(f"metric {metric.qualified!r} must return a number; got {type(value).__name__}.")
-    enough = min(n, m) // 2 >= max(2, plan.least)
-    low, high = half_sample(
+    share = plan.share(n, m)
+    low, high = subsample(
         lambda i, j: metric.function(real[torch.from_numpy(i)], fake[torch.from_numpy(j)]),
         (n, m),
         value=float(value),
-        resamples=bootstrap if enough else 0,
+        share=share or 0.5,
+        resamples=bootstrap if share else 0,
         seed=seed,
         limits=plan.limits,
     )
-    notes = [note, plan.advice(n, m, real[0].numel()), "" if enough or not bootstrap else "too few samples for an interval"]
-    interval = _interval("centred quantiles over random halves of both sets, without replacement", bootstrap if enough else 0, seed)
+    notes = [note, plan.advice(n, m, real[0].numel()), "" if share or not bootstrap else "too few samples for an interval"]
+    interval = _interval("centred quantiles over random parts of both sets, without replacement", bootstrap if share else 0, seed)
+    if share and bootstrap:
+        interval["share"] = round(share, 6)
     full = {"metric": metric.qualified, **plan.recipe_for(tuple(real.shape[1:])), **recipe, "interval": interval}
     return Score(metric.spec.name, float(value), low, high, m, full, metric.spec.better, "; ".join(filter(None, notes)))
 

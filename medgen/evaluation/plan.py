@@ -23,7 +23,8 @@ class MetricPlan:
     Args:
         recipe: definition and constants, as plain JSON values; or a function of one sample's size (C, *S) that returns them.
         limits: interval of possible values, to which the bootstrap interval is clipped.
-        least: samples that each set must have; the half-samples of the bootstrap too.
+        least: samples that each set must have; the parts that the bootstrap draws too.
+        part: samples in a part at most. Halves are drawn up to this; it bounds the cost of statistics that are quadratic in n.
         on: what a metric of kind "distribution" is called with: the "features" of an extractor [N, F], or the "images" [N, C, *S].
         advice: (n real, n fake, F) -> a warning, or "".
     """
@@ -31,8 +32,14 @@ class MetricPlan:
     recipe: Mapping[str, Any] | Callable[[tuple[int, ...]], Mapping[str, Any]] = field(default_factory=dict)
     limits: tuple[float, float] = (-math.inf, math.inf)
     least: int = 1
+    part: int = 1000
     on: Literal["features", "images"] = "features"
     advice: Callable[[int, int, int], str] = _no_advice
+
+    def share(self, n: int, m: int) -> float:
+        """The share of each set that a part of the bootstrap holds; 0 where parts would be too small."""
+        share = min(0.5, self.part / max(n, m))
+        return share if int(share * min(n, m)) >= max(2, self.least) else 0.0
 
     def recipe_for(self, size: tuple[int, ...]) -> dict[str, Any]:
         """The recipe for samples of shape `size`, (C, *S)."""
@@ -44,6 +51,7 @@ def metric_plan(
     recipe: Mapping[str, Any] | Callable[[tuple[int, ...]], Mapping[str, Any]] | None = None,
     limits: tuple[float, float] = (-math.inf, math.inf),
     least: int = 1,
+    part: int = 1000,
     on: Literal["features", "images"] = "features",
     advice: Callable[[int, int, int], str] = _no_advice,
 ) -> Callable[[_Function], _Function]:
@@ -55,7 +63,7 @@ def metric_plan(
     >>> plan_of(mean_gap).limits
     (0, inf)
     """
-    plan = MetricPlan(recipe or {}, limits, least, on, advice)
+    plan = MetricPlan(recipe or {}, limits, least, part, on, advice)
 
     def attach(function: _Function) -> _Function:
         function.medgen_plan = plan  # type: ignore[attr-defined]

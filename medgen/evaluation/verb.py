@@ -1,0 +1,121 @@
+"""`medgen.evaluate`: everything that can be measured of a run, in one list of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgen.data import Dataset
+from medgen.errors import ConfigError, RunError
+from medgen.evaluation.evaluate import evaluate_density, evaluate_pairs, evaluate_sets
+from medgen.evaluation.features import RANDOM_CONV, Extractor
+from medgen.evaluation.score import Score
+from medgen.evaluation.table import save_scores
+from medgen.interfaces import DensityModel, Generator, LatentModel
+from medgen.registry import find
+from medgen.runs import ConditionSource, Run, batches_of, sample_cells, score
+
+__all__ = ["evaluate"]
+
+Progress = Callable[[int], None]
+
+
+def evaluate(
+    run: Run,
+    *,
+    n: int | None = None,
+    split: str = "val",
+    limit: int = 1000,
+    metrics: Sequence[str] | None = None,
+    extractor: str | Extractor | None = None,
+    resize: Sequence[int] | None = None,
+    importance_samples: int = 1,
+    bootstrap: int = 200,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Score]:
+    """Compare samples, reconstructions and densities of a run with its held-out data; writes `evaluation.json` into the run.
+
+    Args:
+        run: a finished run.
+        n: generated samples; by default as many as real ones, since set metrics compare at equal numbers only.
+        split: the real samples.
+        limit: at most so many of them.
+        metrics: names of any kind; by default all that fit the model.
+        extractor, resize: of the set metrics, see `evaluate_sets`.
+        importance_samples: of the log-density.
+        bootstrap: resamples of the intervals.
+        seed: of samples and intervals.
+        progress: called with the number of samples done.
+
+    Raises:
+        RunError: the split is empty.
+        ConfigError: a metric that the model has nothing for.
+    """
+    dataset = run.dataset
+    rows = dataset.splits[split][:limit]
+    if not len(rows):
+        raise RunError(f"the data of {run.path} has no samples in split {split!r}; choose another --split.")
+    wanted = None if metrics is None else {name: find("medgen_metrics", name).spec.kind for name in metrics}
+    parts = {"distribution": _sets, "paired": _pairs, "density": _densities}
+    has = {"distribution": Generator, "paired": LatentModel, "density": DensityModel}
+    scores: list[Score] = []
+    for kind, part in parts.items():
+        names = None if wanted is None else [name for name, of in wanted.items() if of == kind]
+        if names == []:
+            continue
+        if not isinstance(run.model, has[kind]):
+            if names:
+                raise ConfigError(f"metric {names[0]!r} is for a {has[kind].__name__}, which family {run.config.family!r} is not.")
+            continue
+        common = {"metrics": names, "bootstrap": bootstrap, "seed": seed}
+        extra = {"n": n or len(rows), "extractor": extractor, "resize": resize} if kind == "distribution" else {}
+        if kind == "density":
+            extra = {"split": split, "importance_samples": importance_samples}
+        scores += part(run, dataset, rows, progress or (lambda _done: None), **common, **extra)  # type: ignore[operator]
+    save_scores(scores, Path(run.path) / "evaluation.json")
+    return scores
+
+
+def _sets(
+    run: Run, dataset: Dataset, rows: Tensor, progress: Progress, *, n: int, extractor: str | Extractor | None, seed: int, **options: object
+) -> list[Score]:
+    model = run.model
+    assert isinstance(model, Generator)
+    fake: list[Tensor] = []
+    condition = ConditionSource(run) if model.conditions else None
+    for _, x, _ in sample_cells(model, 0, n, seed=seed, condition=condition):
+        fake.append(x.cpu().float())
+        progress(sum(map(len, fake)))
+    value_range = run.model.image_spec.intensity.range
+    real = dataset.fetch(rows).x
+    # What is stored is what is judged: a sample outside the range is clipped when it is written.
+    images = torch.cat(fake)
+    if run.model.image_spec.intensity.clip:
+        images = images.clamp(*value_range)
+    return evaluate_sets(real, images, value_range=value_range, extractor=extractor or RANDOM_CONV, seed=seed, **options)  # type: ignore[arg-type]
+
+
+def _pairs(run: Run, dataset: Dataset, rows: Tensor, progress: Progress, **options: object) -> list[Score]:
+    model = run.model
+    assert isinstance(model, LatentModel)
+    real, fake = [], []
+    for batch in batches_of(model, dataset, rows):
+        real.append(batch.x.float())
+        fake.append(model.reconstruct(batch.x, condition=batch.condition).cpu().float())
+        progress(sum(map(len, fake)))
+    groups = None if dataset.subjects is None else [str(s) for s in dataset.subjects[rows]]
+    value_range = model.image_spec.intensity.range
+    return evaluate_pairs(torch.cat(real), torch.cat(fake), value_range=value_range, groups=groups, **options)  # type: ignore[arg-type]
+
+
+def _densities(
+    run: Run, _dataset: Dataset, rows: Tensor, progress: Progress, *, split: str, importance_samples: int, seed: int, **options: object
+) -> list[Score]:
+    found = score(run, split=split, importance_samples=importance_samples, seed=seed, limit=len(rows), progress=progress)
+    assert isinstance(run.model, DensityModel)
+    kind = run.model.log_prob_kind
+    return evaluate_density(found.log_prob, run.model.image_spec, kind=kind, seed=seed, **options)  # type: ignore[arg-type]
