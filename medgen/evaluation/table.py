@@ -19,7 +19,7 @@ _COLUMNS = ("metric", "value", "95 % interval", "n", "better")
 _SCHEMA = 1
 
 
-def render(scores: Sequence[Score]) -> str:
+def render(scores: Sequence[Score], *, recipes: bool = True) -> str:
     """A plain-text table, then the notes and the recipes: what all scores share once, then what each adds.
 
     >>> recipe = {"value_range": [0, 1]}
@@ -34,7 +34,7 @@ def render(scores: Sequence[Score]) -> str:
     rows = [_COLUMNS, *(_cells(score) for score in scores)]
     widths = [max(len(row[c]) for row in rows) for c in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, *_notes(scores), *recipe_lines(scores)])
+    return "\n".join([*lines, *_notes(scores), *(recipe_lines(scores) if recipes else [])])
 
 
 def rich_table(scores: Sequence[Score], *, title: str = "") -> Any:

@@ -1,6 +1,23 @@
 """A run: the folder that a training leaves and that every other command reads."""
 
+from medgen.runs.apply import Scores, batches_of, reconstruct_to, sample_format, score
+from medgen.runs.conditions import ConditionSource
 from medgen.runs.config import RunConfig, TrainConfig
-from medgen.runs.run import Run, open_run
+from medgen.runs.run import METRIC_COLUMNS, Run, open_run
+from medgen.runs.sample import sample_cells, sample_to_folder
 
-__all__ = ["Run", "RunConfig", "TrainConfig", "open_run"]
+__all__ = [
+    "METRIC_COLUMNS",
+    "ConditionSource",
+    "Run",
+    "RunConfig",
+    "Scores",
+    "TrainConfig",
+    "batches_of",
+    "open_run",
+    "reconstruct_to",
+    "sample_cells",
+    "sample_format",
+    "sample_to_folder",
+    "score",
+]

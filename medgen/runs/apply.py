@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgen.data import Dataset, open_like, save_like
+from medgen.data import Dataset, open_like, save_like, save_samples
 from medgen.errors import RunError
 from medgen.files import atomic_path
 from medgen.interfaces import Batch, DensityModel, LatentModel, Model, Noise, evaluating
+from medgen.registry import ImageSpec
 from medgen.runs.run import Run
 
-__all__ = ["Scores", "batches_of", "inputs", "reconstruct_to", "score"]
+__all__ = ["Scores", "batches_of", "inputs", "reconstruct_to", "sample_format", "score"]
 
 _BATCH = 32
 
@@ -59,12 +60,28 @@ def reconstruct_to(
     if not isinstance(model, LatentModel):
         raise RunError(f"family {run.config.family!r} does not reconstruct; `medgen list --interface latent` shows those that do.")
     dataset, rows = inputs(run, data, split)
-    parts = []
+    parts, done, written = list[Tensor](), 0, list[Path]()
     for batch in batches_of(model, dataset, rows):
-        parts.append(model.reconstruct(batch.x, condition=batch.condition).cpu())
+        x = model.reconstruct(batch.x, condition=batch.condition).cpu()
+        if data is None:  # samples of a split need not make up whole files
+            written += save_samples(x, model.image_spec, out, done, sample_format(model.image_spec))
+        else:
+            parts.append(x)
+        done += len(x)
         if progress is not None:
-            progress(sum(map(len, parts)))
-    return save_like(torch.cat(parts), dataset, out, model.image_spec)
+            progress(done)
+    return written if data is None else save_like(torch.cat(parts), dataset, out, model.image_spec)
+
+
+def sample_format(spec: ImageSpec) -> str:
+    """The format in which samples of a kind lose nothing: NIfTI where there is an affine or a volume, PNG for images, else npz or CSV.
+
+    >>> sample_format(ImageSpec(channels=1, shape=(28, 28)))
+    'png'
+    """
+    if spec.affine is not None or spec.dim == 3:
+        return "nifti"
+    return {0: "csv", 1: "npz", 2: "png"}[spec.dim]
 
 
 @dataclass(frozen=True)

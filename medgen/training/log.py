@@ -9,7 +9,7 @@ from typing import Any
 
 from medgen.files import atomic_path
 from medgen.registry import require
-from medgen.runs.run import METRIC_COLUMNS
+from medgen.runs import METRIC_COLUMNS
 
 __all__ = ["MetricLog", "Progress"]
 
