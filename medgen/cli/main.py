@@ -41,7 +41,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 
 _EXAMPLES = """\
 A first run, on images that medgen draws itself:
-  medgen train vae --data cardiac --out runs/heart
+  medgen train vae --data cardiac_phantom --out runs/heart
   medgen sample runs/heart -n 16 --out samples --format png
   medgen report runs/heart
 

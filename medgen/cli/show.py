@@ -139,11 +139,12 @@ def _citation(reference: Reference) -> str:
 
 
 def _yaml(item: Declared, config: type[Config]) -> str:
-    """A config file for `medgen train NAME --config FILE`: every default under `model:`, each with its comment."""
+    """A config file for `medgen train --config FILE`: every default under `model:`, each with its comment."""
     spec = item.spec
     lines = [
         f"# {spec.name} of {item.distribution} {item.version}: {spec.summary}",
-        f"# medgen train {spec.name} --config THIS_FILE --data PATH",
+        "# medgen train --config THIS_FILE --data PATH",
+        f"family: {shortest_names('medgen_families', [item])[0]}",
     ]
     return "\n".join([*lines, "model:", *_yaml_fields(config, "  ")])
 

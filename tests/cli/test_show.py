@@ -86,6 +86,7 @@ def test_family(site, name):
 
 def test_yaml_is_the_defaults(site):
     text = site.medgen("show", "shown", "--yaml").stdout
+    assert yaml.safe_load(text)["family"] == "shown"
     values = yaml.safe_load(text)["model"]
     assert values == {"classes": None, "rate": 1e-05, "act": "silu", "channels": [8, 16], "sd": None, "net": {"width": 8}}
     assert "  # Activation: see the paper." in text.splitlines()
