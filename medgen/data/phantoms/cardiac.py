@@ -195,7 +195,7 @@ def _surroundings(shape: CardiacShape, rng: np.random.Generator, points: list[Ar
     rows, columns = points
     image = np.full(np.broadcast_shapes(rows.shape, columns.shape), 0.06)
     vessels = Waves.draw(rng, 2, 16.0, 16)(points)
-    paint(image, 0.22, coverage((1.9 - vessels) * 4.0, spacing))  # lung vessels
+    paint(image, 0.15, coverage((1.9 - vessels) * 4.0, spacing))  # lung vessels
 
     def disc(centre: tuple[float, float], semi: tuple[float, float], jitter: float = 3.0) -> Array:
         moved = tuple(c + bounded(rng, 0.0, jitter) for c in centre)

@@ -355,5 +355,5 @@ def _toy(density: ToyDensity, components: int, n: int, seed: int, *, name: str, 
     labels = component if components > 1 else None
     names = [str(k) for k in range(components)] if components > 1 else None
     made = from_arrays(points, labels=labels, class_names=names, channel_names=("x1", "x2"), name=name, **{"dim": 0, **data})
-    # Tables are standardised by default; here model units are the plane's own, so that a model's log_prob is that of the formula.
+    # Tables are standardised; here model units are the plane's own, so that a model's log_prob is that of the formula.
     return replace(made, image_spec=replace(made.image_spec, intensity=Intensity(clip=False, rule="identity")))

@@ -100,7 +100,7 @@ class TwoMoons(ToyDensity):
     """p(x) = 1/2 sum_k 1/pi int_0^pi N(x; c_k(t), sd^2 I) dt, c_0 = (cos t, sin t), c_1 = (1 - cos t, 1/2 - sin t).
 
     The distribution of scikit-learn's `make_moons`. The integral has no elementary form; it is computed by Gauss-Legendre quadrature with
-    nodes closer than sd, whose relative error is below 1e-9 within 10 sd of the moons.
+    nodes closer than sd, whose relative error is below 1e-8 within 6 sd of the moons.
 
     Args:
         sd: of the noise around the arcs, at least 0.005.
