@@ -31,6 +31,9 @@ def assemble(samples: Samples, config: DataConfig, default_range: Range, name: s
     """
     if not len(samples):
         raise DataError(f"{samples.source}: nothing to read; there must be at least one sample.")
+    for key, count in [*((k, s.shape[0]) for k, s in samples.images.items()), *((k, len(v)) for k, v in samples.attributes.items())]:
+        if count != len(samples):
+            raise DataError(f"{samples.source}: {key!r} must have one entry for each of {len(samples)} samples; got {count}.")
     splits, warnings = split_samples(samples, config)
     found = scan(samples.store, samples, splits["train"])
     image_spec, more = fit_spec(samples, samples.store, found, config, default_range)
@@ -70,7 +73,7 @@ def fit_spec(samples: Samples, store: Store, found: Scan, config: DataConfig, de
         intensity = _label_intensity(levels, store)
         channels, names = len(levels), names or tuple(str(int(v)) for v in levels)
     else:
-        intensity, warnings = _fit_intensity(store, found, config, default_range, unit, window=own)
+        intensity, warnings = _fit_intensity(store, found, config, default_range, unit=unit, window=own)
     spec = ImageSpec(
         channels=channels,
         shape=shape,
@@ -108,7 +111,7 @@ def _label_intensity(levels: Array, store: Store) -> Intensity:
 
 
 def _fit_intensity(
-    store: Store, found: Scan, config: DataConfig, default_range: Range, unit: str, window: bool
+    store: Store, found: Scan, config: DataConfig, default_range: Range, *, unit: str, window: bool
 ) -> tuple[Intensity, list[str]]:
     low: Array
     high: Array
@@ -149,8 +152,8 @@ def _attributes(samples: Samples, train: Array) -> tuple[ConditionSpec, ...]:
     mean, sd = [], []
     for name, values in samples.attributes.items():
         known = values[train][~np.isnan(values[train])]
-        if values.shape != (len(samples),) or not len(known) or np.isinf(values).any():
-            raise DataError(f"{samples.source}: attribute {name!r} must hold {len(samples)} finite numbers; got shape {values.shape}.")
+        if values.ndim != 1 or not len(known) or np.isinf(values).any():
+            raise DataError(f"{samples.source}: attribute {name!r} must hold finite numbers, one per sample, or NaN where missing.")
         mean.append(float(known.mean()))
         sd.append(float(known.std()) or 1.0)
     return (ConditionSpec(name="attributes", kind="attributes", names=tuple(samples.attributes), mean=tuple(mean), sd=tuple(sd)),)
@@ -159,8 +162,6 @@ def _attributes(samples: Samples, train: Array) -> tuple[ConditionSpec, ...]:
 def _images(samples: Samples, scans: dict[str, Scan], config: DataConfig, default_range: Range) -> tuple[ConditionSpec, ...]:
     specs = []
     for key, store in samples.images.items():
-        if store.shape[0] != len(samples):
-            raise DataError(f"{samples.source}: image {key!r} must have {len(samples)} samples; got {store.shape[0]}.")
         image, _ = fit_spec(samples, store, scans[key], config.model_copy(update={"content": "auto"}), default_range)
         specs.append(ConditionSpec(name=key, kind="image", image=image))
     return tuple(specs)

@@ -90,6 +90,7 @@ class Plan:
         axis: axis of the oriented volume across which slices are cut, or None.
         size: shape of a sample, or None for what comes.
         labels: nearest neighbours, never a mixture of labels.
+        same_view: volumes whose field of view is `size` times `spacing`, up to a voxel, are resized at once instead of resampled.
     """
 
     codes: str | None = None
@@ -97,6 +98,7 @@ class Plan:
     axis: int | None = None
     size: tuple[int, ...] | None = None
     labels: bool = False
+    same_view: bool = False
 
     def turned(self, grid: Grid) -> Grid:
         """The grid after orientation."""
@@ -110,7 +112,16 @@ class Plan:
         if self.spacing is None:
             return None
         wanted = tuple(old if np.isnan(new) else new for old, new in zip(grid.spacing, self.spacing, strict=True))
-        return None if np.allclose(wanted, grid.spacing, rtol=1e-3) else wanted
+        if np.allclose(wanted, grid.spacing, rtol=1e-3) or (self.same_view and self._views(grid, wanted)):
+            return None
+        return wanted
+
+    def _views(self, grid: Grid, spacing: tuple[float, ...]) -> bool:
+        size = list(self.size or ())
+        if self.axis is not None:
+            size.insert(self.axis, grid.shape[self.axis])
+        extents = zip(size, spacing, grid.shape, grid.spacing, strict=True)
+        return all(abs(n * new - old_n * old) <= max(new, old) for n, new, old_n, old in extents)
 
     def cut(self, file: VolumeFile) -> tuple[Array, Grid]:
         """The samples of a volume, [n, C, *S], in its dtype, and the grid that they form."""

@@ -39,13 +39,15 @@ def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: S
         path: as in `open_data`.
         image_spec: the model's.
         conditions: the model's; labels and attributes that the file has are mapped to the same classes and scale.
-        options: fields of `DataConfig` that say what to read, e.g. `select`, `key`, `length`.
+        options: fields of `DataConfig` that say what to read, e.g. `select`, `key`, `length`; those of the training may all be passed:
+            `spacing` is then repeated exactly, and what only made sense there is ignored.
 
     Raises:
         DataError: the file cannot be brought to the spec.
     """
     config = _config(image_spec, options)
-    samples = _fitting(read(Path(path).expanduser(), config, _plan(image_spec, config)), image_spec)
+    resampled = DataConfig.parse(options).spacing
+    samples = _fitting(read(Path(path).expanduser(), config, _plan(image_spec, config, resampled)), image_spec)
     everything = np.arange(len(samples), dtype=np.int64)
     found = scan(samples.store, samples, everything)
     if image_spec.content == "labels" and (found.levels is None or set(found.levels.tolist()) - set(label_values(image_spec))):
@@ -81,8 +83,8 @@ def _config(spec: ImageSpec, options: Mapping[str, Any]) -> DataConfig:
     return DataConfig.parse({**{key: value for key, value in options.items() if key not in _FROM_SPEC}, **fixed})
 
 
-def _plan(spec: ImageSpec, config: DataConfig) -> Plan | None:
-    """How the spec's volumes were cut; None where it was not made from volumes."""
+def _plan(spec: ImageSpec, config: DataConfig, resampled: tuple[float, ...] | None) -> Plan | None:
+    """How volumes are brought to the spec: as in training where its `spacing` is told, else resampled only for another field of view."""
     labels = spec.content == "labels"
     if spec.dim not in (2, 3):
         return None
@@ -92,7 +94,10 @@ def _plan(spec: ImageSpec, config: DataConfig) -> Plan | None:
     spacing = [float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)]
     if spec.slice_axis is not None:
         spacing[spec.slice_axis] = float("nan")  # slices stay as far apart as they are
-    return Plan(axis_codes(affine), tuple(spacing), spec.slice_axis, spec.shape, labels)
+    if resampled is not None:
+        told = iter(resampled)
+        spacing = [next(told) if len(resampled) == 3 or k != spec.slice_axis else float("nan") for k in range(3)]
+    return Plan(axis_codes(affine), tuple(spacing), spec.slice_axis, spec.shape, labels, same_view=resampled is None)
 
 
 def _fitting(samples: Samples, spec: ImageSpec) -> Samples:
@@ -100,10 +105,7 @@ def _fitting(samples: Samples, spec: ImageSpec) -> Samples:
     channels = 1 if spec.content == "labels" else spec.channels
     found = samples.store.shape[1:]
     if found[0] != channels or len(found) - 1 != spec.dim:
-        raise DataError(
-            f"{samples.source}: samples must have {channels} channel(s) and {spec.dim} axes, [{channels}, {', '.join(map(str, spec.shape))}], "
-            f"for this model; got {list(found)}."
-        )
+        raise DataError(f"{samples.source}: samples [C, *S] must have shape {(channels, *spec.shape)} for this model; got {found}.")
     if found[1:] != spec.shape:
         raise DataError(f"{samples.source}: samples must have shape {spec.shape} for this model; got {found[1:]}.")
     return samples
@@ -129,7 +131,7 @@ def _relabelled(samples: Samples, spec: ConditionSpec) -> Samples:
         labels = np.array([spec.names.index(name) for name in samples.class_names], dtype=np.int64)[labels]
     elif not all(name.isdigit() for name in samples.class_names):
         raise DataError(
-            f"{samples.source}: classes must be among {list(spec.names)}; got {list(samples.class_names)}. To ignore them give labels='none'."
+            f"{samples.source}: classes must be among {list(spec.names)}; got {list(samples.class_names)}. Or give labels='none'."
         )
     check_labels(labels, spec.names, samples)
     return replace(samples, labels=labels, class_names=spec.names)

@@ -62,7 +62,8 @@ def _sizes(n: int, fractions: tuple[float, float, float]) -> tuple[int, int]:
     """Numbers of validation and test samples; at least one each where asked for and possible."""
     val = max(round(fractions[1] * n), int(fractions[1] > 0 and n >= 2))
     test = max(round(fractions[2] * n), int(fractions[2] > 0 and n >= 3))
-    return val, test
+    val = min(val, n - 1)
+    return val, min(test, n - 1 - val)
 
 
 def _cut(rows: Array, fractions: tuple[float, float, float], guard: int = 0) -> dict[str, Array]:

@@ -18,7 +18,20 @@ from medgen.data.samples import Array
 from medgen.errors import DataError
 from medgen.registry import ImageSpec, require
 
-__all__ = ["DESCRIPTION", "FORMATS", "atomic", "nifti_image", "save_samples", "write_csv", "write_nifti", "write_npz", "write_png"]
+__all__ = [
+    "DESCRIPTION",
+    "FORMATS",
+    "Format",
+    "atomic",
+    "nifti_image",
+    "save_samples",
+    "write_csv",
+    "write_nifti",
+    "write_npz",
+    "write_png",
+]
+
+Format = Literal["nifti", "npz", "png", "csv"]
 
 FORMATS = ("nifti", "npz", "png", "csv")
 DESCRIPTION = "medgen synthetic; not for diagnosis"
@@ -46,9 +59,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_samples(
-    x: Tensor, spec: ImageSpec, folder: str | os.PathLike[str], start: int = 0, format: Literal["nifti", "npz", "png", "csv"] = "npz"
-) -> list[Path]:
+def save_samples(x: Tensor, spec: ImageSpec, folder: str | os.PathLike[str], start: int = 0, format: Format = "npz") -> list[Path]:
     """Write samples in stored units, one file each, e.g. sample_000042.nii.gz.
 
     NIfTI: with the spec's affine; a 2-D slice is a volume of one slice on the right axis; several channels lie along the fourth axis.

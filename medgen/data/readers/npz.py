@@ -39,7 +39,7 @@ def read(path: Path, config: DataConfig) -> Samples:
     if len({(r.shape[1:], r.dtype) for r in raw}) > 1:
         raise DataError(f"{path}: arrays of all splits must have one shape and type; got {[(r.shape, str(r.dtype)) for r in raw]}.")
     whole = np.concatenate(raw) if len(raw) > 1 else raw[0]
-    if _is_signal(whole, config):
+    if whole.dtype.kind in "biuf" and _is_signal(whole, config):
         return _signal(whole, path, config)
     values = as_samples(whole, config, f"{path} array {next(iter(parts.values()))!r}")
     count = len(values)
