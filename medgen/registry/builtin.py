@@ -24,8 +24,8 @@ _HEAD: _Options = {
 _POINTS: _Options = {"n": (10000, "Number of points."), **_SEED}
 
 
-def _phantom(name: str, summary: str, options: _Options) -> DatasetSpec:
-    return DatasetSpec(name=name, factory=f"medgen.data.phantoms.datasets:{name}", summary=summary, options=options)
+def _phantom(name: str, summary: str, options: _Options, module: str = "datasets") -> DatasetSpec:
+    return DatasetSpec(name=name, factory=f"medgen.data.phantoms.{module}:{name}", summary=summary, options=options)
 
 
 @hookimpl
@@ -43,14 +43,15 @@ def medgen_datasets() -> Iterator[DatasetSpec]:
             **_SEED,
             "noise": (0.015, "Standard deviation of the noise in mV."),
         },
+        "heartbeat",
     )
     ring = {**_POINTS, "radius": (2.0, "Of the circle."), "sd": (0.02, "Standard deviation of each component.")}
-    yield _phantom("gaussians8", "2-D points of 8 Gaussians on a circle; the mode-collapse test.", ring)
+    yield _phantom("gaussians8", "2-D points of 8 Gaussians on a circle; the mode-collapse test.", ring, "toys")
     lattice = {**_POINTS, "sd": (0.05, "Standard deviation of each component, before the division by 2.828.")}
-    yield _phantom("gaussians25", "2-D points of 25 Gaussians on a grid.", lattice)
+    yield _phantom("gaussians25", "2-D points of 25 Gaussians on a grid.", lattice, "toys")
     moons = {**_POINTS, "sd": (0.1, "Of the noise around the arcs.")}
-    yield _phantom("two_moons", "2-D points of two interleaved half circles.", moons)
-    yield _phantom("banana", "2-D points of x = (u1, u2 - u1^2 - 1), whose log p(0, 0) is -2.337877.", _POINTS)
+    yield _phantom("two_moons", "2-D points of two interleaved half circles.", moons, "toys")
+    yield _phantom("banana", "2-D points of x = (u1, u2 - u1^2 - 1), whose log p(0, 0) is -2.337877.", _POINTS, "toys")
 
 
 def _cardiac() -> Iterator[DatasetSpec]:

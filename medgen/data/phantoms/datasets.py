@@ -1,4 +1,5 @@
-"""The phantoms as datasets: what `--data cardiac_phantom` and its kin open.
+"""The phantoms as datasets: what `--data cardiac_phantom` and its kin open. Those of points and
+signals lie in `toys` and `heartbeat`.
 
 Every factory takes its own options and, as `**data`, whatever `medgen.data.from_arrays` takes: `default_range`, `window`, `split`, ...
 Sample i depends on (seed, i) and the options, never on n.
@@ -7,7 +8,6 @@ Sample i depends on (seed, i) and the options, never on n.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -16,27 +16,19 @@ from numpy.typing import NDArray
 from medgen.data.arrays import from_arrays
 from medgen.data.dataset import Dataset
 from medgen.data.phantoms import cardiac, lesions, skull
-from medgen.data.phantoms import heartbeat as ecg
 from medgen.data.phantoms.cycle import draw_cycle
 from medgen.data.phantoms.drawing import check_count, generator
 from medgen.data.phantoms.head import TISSUES, draw_head, tissue_shares
 from medgen.data.phantoms.mr_ct import mr_ct_pair
-from medgen.data.phantoms.toys import Banana, ToyDensity, TwoMoons, eight_gaussians, twenty_five_gaussians
 from medgen.errors import DataError
-from medgen.registry import Intensity
 
 __all__ = [
-    "banana",
     "cardiac_labels",
     "cardiac_phantom",
     "cardiac_sequence",
-    "gaussians8",
-    "gaussians25",
-    "heartbeat",
     "lesion_phantom",
     "mr_ct_phantom",
     "skull_phantom",
-    "two_moons",
 ]
 
 T = TypeVar("T")
@@ -177,7 +169,7 @@ def cardiac_sequence(
 def skull_phantom(
     *, n: int = 200, size: int = 48, seed: int = 0, field_of_view: float = 144.0, inside: bool = False, planes: bool = True, **data: Any
 ) -> Dataset:
-    """Fetal skulls as label volumes, with the three orthogonal planes as image condition "planes" [1, 3, S, S].
+    """Fetal skulls as label volumes, with the three orthogonal planes as image condition "planes" [K, 3, S, S], one-hot.
 
     Args:
         n: number of volumes.
@@ -185,7 +177,7 @@ def skull_phantom(
         seed: of all randomness.
         field_of_view: side of the volume in mm.
         inside: label brain and ventricles too.
-        planes: add the axial, sagittal and coronal plane through the middle; label numbers over the largest, in [0, 1].
+        planes: add the axial, sagittal and coronal plane through the middle, label maps like the volume.
         data: passed to `from_arrays`.
     """
     check_count(size=size)
@@ -193,7 +185,7 @@ def skull_phantom(
     skulls = _each(n, seed, skull.draw_skull)
     volumes = np.stack([skull.skull_volume(truth, size, spacing, inside=inside) for truth in skulls])
     names = skull.STRUCTURES if inside else skull.STRUCTURES[:2]
-    shown = {"planes": skull.three_planes(volumes).astype(np.float32) / (len(names) - 1)} if planes else {}
+    shown = {"planes": skull.three_planes(volumes)} if planes else {}
     return from_arrays(
         volumes,
         labels=[truth.shape_class for truth in skulls],
@@ -297,63 +289,3 @@ def mr_ct_phantom(
         name="mr_ct_phantom",
         **{"dim": dim, "content": "intensity", "unit": "HU", **_windowed(data, -1024.0, 1600.0)},
     )
-
-
-def heartbeat(*, n: int = 2000, length: int = 256, rate: float = 125.0, seed: int = 0, noise: float = 0.015, **data: Any) -> Dataset:
-    """One-lead ECG strips in mV centred on an R peak, class normal or PVC, with heart rate and wave heights.
-
-    Args:
-        n: number of strips.
-        length: samples per strip.
-        rate: samples per second.
-        seed: of all randomness.
-        noise: standard deviation in mV.
-        data: passed to `from_arrays`; the window is -1.5 2.5 mV unless given.
-    """
-    check_count(length=length)
-    if not rate > 0:
-        raise DataError(f"`rate` must be positive; got {rate}.")
-
-    def make(rng: np.random.Generator) -> tuple[ecg.Heartbeat, NDArray[np.float32]]:
-        truth = ecg.draw_heartbeat(rng)
-        return truth, ecg.heartbeat_signal(truth, rng, length, rate, noise)
-
-    samples = _each(n, seed, make)
-    return from_arrays(
-        np.stack([signal for _, signal in samples]),
-        labels=[truth.beat for truth, _ in samples],
-        class_names=ecg.BEATS,
-        attributes=_attributes((truth for truth, _ in samples), "heart_rate", "prematurity", "r_height", "t_height"),
-        spacing=(1.0 / rate,),
-        name="heartbeat",
-        **{"dim": 1, "unit": "mV", **_windowed(data, -1.5, 2.5)},
-    )
-
-
-def gaussians8(*, n: int = 10000, seed: int = 0, radius: float = 2.0, sd: float = 0.02, **data: Any) -> Dataset:
-    """Points of `eight_gaussians(radius, sd)`, in the plane's own units; the class is the component."""
-    return _toy(eight_gaussians(radius, sd), 8, n, seed, name="gaussians8", data=data)
-
-
-def gaussians25(*, n: int = 10000, seed: int = 0, sd: float = 0.05, **data: Any) -> Dataset:
-    """Points of `twenty_five_gaussians(sd=sd)`, in the plane's own units; the class is the component."""
-    return _toy(twenty_five_gaussians(sd=sd), 25, n, seed, name="gaussians25", data=data)
-
-
-def two_moons(*, n: int = 10000, seed: int = 0, sd: float = 0.1, **data: Any) -> Dataset:
-    """Points of `TwoMoons(sd)`, in the plane's own units; the class is the moon."""
-    return _toy(TwoMoons(sd), 2, n, seed, name="two_moons", data=data)
-
-
-def banana(*, n: int = 10000, seed: int = 0, **data: Any) -> Dataset:
-    """Points of `Banana()`, in the plane's own units."""
-    return _toy(Banana(), 1, n, seed, name="banana", data=data)
-
-
-def _toy(density: ToyDensity, components: int, n: int, seed: int, *, name: str, data: dict[str, Any]) -> Dataset:
-    points, component = density.sample_with_component(n, seed)
-    labels = component if components > 1 else None
-    names = [str(k) for k in range(components)] if components > 1 else None
-    made = from_arrays(points, labels=labels, class_names=names, channel_names=("x1", "x2"), name=name, **{"dim": 0, **data})
-    # Tables are standardised; here model units are the plane's own, so that a model's log_prob is that of the formula.
-    return replace(made, image_spec=replace(made.image_spec, intensity=Intensity(clip=False, rule="identity")))

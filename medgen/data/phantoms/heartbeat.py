@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medgen.data.phantoms.drawing import Array, bounded
+from medgen.data.arrays import from_arrays
+from medgen.data.dataset import Dataset
+from medgen.data.phantoms.drawing import Array, bounded, check_count, generator
+from medgen.errors import DataError
 
-__all__ = ["BEATS", "Heartbeat", "draw_heartbeat", "heartbeat_signal", "noiseless_heartbeat"]
+__all__ = ["BEATS", "Heartbeat", "draw_heartbeat", "heartbeat", "heartbeat_signal", "noiseless_heartbeat"]
 
 BEATS = ("normal", "PVC")
 """Of the central beat: normal, or premature ventricular contraction."""
@@ -111,3 +115,38 @@ def heartbeat_signal(truth: Heartbeat, rng: np.random.Generator, length: int, ra
     breath, phase = rng.uniform(0.15, 0.35), rng.uniform(0.0, 2.0 * np.pi)
     wander = truth.wander * np.sin(2.0 * np.pi * breath * times + phase)
     return (noiseless_heartbeat(truth, times) + wander + noise * rng.standard_normal(length)).astype(np.float32)
+
+
+_ATTRIBUTES = ("heart_rate", "prematurity", "r_height", "t_height")
+
+
+def heartbeat(*, n: int = 2000, length: int = 256, rate: float = 125.0, seed: int = 0, noise: float = 0.015, **data: Any) -> Dataset:
+    """One-lead ECG strips in mV centred on an R peak, class normal or PVC, with heart rate and wave heights.
+
+    Args:
+        n: number of strips.
+        length: samples per strip.
+        rate: samples per second.
+        seed: of all randomness.
+        noise: standard deviation in mV.
+        data: passed to `from_arrays`; the window is -1.5 2.5 mV unless given.
+    """
+    check_count(n=n, length=length)
+    if not rate > 0:
+        raise DataError(f"`rate` must be positive; got {rate}.")
+
+    def make(rng: np.random.Generator) -> tuple[Heartbeat, NDArray[np.float32]]:
+        truth = draw_heartbeat(rng)
+        return truth, heartbeat_signal(truth, rng, length, rate, noise)
+
+    samples = [make(generator(seed, i)) for i in range(n)]
+    window = {} if "percentiles" in data else {"window": (-1.5, 2.5)}
+    return from_arrays(
+        np.stack([signal for _, signal in samples]),
+        labels=[truth.beat for truth, _ in samples],
+        class_names=BEATS,
+        attributes={name: np.array([getattr(truth, name) for truth, _ in samples]) for name in _ATTRIBUTES},
+        spacing=(1.0 / rate,),
+        name="heartbeat",
+        **{"dim": 1, "unit": "mV", **window, **data},
+    )

@@ -1,18 +1,35 @@
-"""Two-dimensional toy densities with exact log-densities: Gaussian mixtures, two moons, the banana."""
+"""Two-dimensional toy densities with exact log-densities: Gaussian mixtures, two moons, the banana; and datasets of
+their points.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
 
+from medgen.data.arrays import from_arrays
+from medgen.data.dataset import Dataset
 from medgen.data.phantoms.drawing import Array, check_count, generator
 from medgen.errors import DataError
+from medgen.registry import Intensity
 
-__all__ = ["Banana", "GaussianMixture", "ToyDensity", "TwoMoons", "eight_gaussians", "twenty_five_gaussians"]
+__all__ = [
+    "Banana",
+    "GaussianMixture",
+    "ToyDensity",
+    "TwoMoons",
+    "banana",
+    "eight_gaussians",
+    "gaussians8",
+    "gaussians25",
+    "twenty_five_gaussians",
+    "two_moons",
+]
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -160,3 +177,32 @@ def _log_isotropic(x: Array, means: Array, sd: float, log_weights: Array) -> Arr
 def _check_sd(sd: float, least: float = 0.0) -> None:
     if not (math.isfinite(sd) and sd > 0 and sd >= least):
         raise DataError(f"`sd` must be positive{f' and at least {least}' if least else ''}; got {sd}.")
+
+
+def gaussians8(*, n: int = 10000, seed: int = 0, radius: float = 2.0, sd: float = 0.02, **data: Any) -> Dataset:
+    """Points of `eight_gaussians(radius, sd)`, in the plane's own units; the class is the component."""
+    return _toy(eight_gaussians(radius, sd), 8, n, seed, name="gaussians8", data=data)
+
+
+def gaussians25(*, n: int = 10000, seed: int = 0, sd: float = 0.05, **data: Any) -> Dataset:
+    """Points of `twenty_five_gaussians(sd=sd)`, in the plane's own units; the class is the component."""
+    return _toy(twenty_five_gaussians(sd=sd), 25, n, seed, name="gaussians25", data=data)
+
+
+def two_moons(*, n: int = 10000, seed: int = 0, sd: float = 0.1, **data: Any) -> Dataset:
+    """Points of `TwoMoons(sd)`, in the plane's own units; the class is the moon."""
+    return _toy(TwoMoons(sd), 2, n, seed, name="two_moons", data=data)
+
+
+def banana(*, n: int = 10000, seed: int = 0, **data: Any) -> Dataset:
+    """Points of `Banana()`, in the plane's own units."""
+    return _toy(Banana(), 1, n, seed, name="banana", data=data)
+
+
+def _toy(density: ToyDensity, components: int, n: int, seed: int, *, name: str, data: dict[str, Any]) -> Dataset:
+    points, component = density.sample_with_component(n, seed)
+    labels = component if components > 1 else None
+    names = [str(k) for k in range(components)] if components > 1 else None
+    made = from_arrays(points, labels=labels, class_names=names, channel_names=("x1", "x2"), name=name, **{"dim": 0, **data})
+    # Tables are standardised; here model units are the plane's own, so that a model's log_prob is that of the formula.
+    return replace(made, image_spec=replace(made.image_spec, intensity=Intensity(clip=False, rule="identity")))
