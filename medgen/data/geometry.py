@@ -19,7 +19,7 @@ from medgen.data.samples import Array
 from medgen.errors import DataError
 from medgen.registry import require
 
-__all__ = ["Grid", "Plan", "VolumeFile", "affine_resized", "axis_codes"]
+__all__ = ["Grid", "Plan", "VolumeFile", "affine_resized", "axis_codes", "check_alike"]
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
@@ -116,6 +116,15 @@ class Plan:
             return None
         return wanted
 
+    def spaced(self, grid: Grid) -> Grid:
+        """The grid after orientation and resampling."""
+        turned = self.turned(grid)
+        wanted = self.wanted(turned)
+        if wanted is None:
+            return turned
+        values, affine = _spaced(np.zeros((1, *turned.shape), np.uint8), turned.affine, wanted, labels=True)
+        return Grid(values.shape[1:], affine)
+
     def _views(self, grid: Grid, spacing: tuple[float, ...]) -> bool:
         size = list(self.size or ())
         if self.axis is not None:
@@ -145,13 +154,11 @@ class Plan:
 
     def undo(self, samples: Array, file: VolumeFile) -> Array:
         """Samples [n, C, *S] of one volume, all its slices in order, back to [C, X, Y, Z] on the grid of the file."""
-        turned = self.turned(file.grid)
-        wanted = self.wanted(turned)
-        spaced = turned if wanted is None else _spaced_grid(turned, wanted)
+        turned, spaced = self.turned(file.grid), self.spaced(file.grid)
         plane = spaced.shape if self.axis is None else tuple(s for k, s in enumerate(spaced.shape) if k != self.axis)
         samples = resize(samples, plane, labels=self.labels)
         values = samples[0] if self.axis is None else np.moveaxis(samples, 0, self.axis + 1)
-        if wanted is not None:
+        if self.wanted(turned) is not None:
             values = _resampled(values, spaced.affine, turned, self.labels)
         return _oriented(values, turned.affine, axis_codes(file.grid.affine))[0]
 
@@ -184,11 +191,6 @@ def _spaced(values: Array, affine: Array, spacing: tuple[float, ...], labels: bo
     return cast_like(done.as_tensor().numpy(), values.dtype), np.asarray(done.affine.numpy(), dtype=np.float64)
 
 
-def _spaced_grid(grid: Grid, spacing: tuple[float, ...]) -> Grid:
-    values, affine = _spaced(np.zeros((1, *grid.shape), np.uint8), grid.affine, spacing, labels=True)
-    return Grid(values.shape[1:], affine)
-
-
 def _resampled(values: Array, affine: Array, to: Grid, labels: bool) -> Array:
     transforms, data = require("monai.transforms", "imaging"), require("monai.data", "imaging")
     mode = "nearest" if labels else "bilinear"
@@ -198,8 +200,8 @@ def _resampled(values: Array, affine: Array, to: Grid, labels: bool) -> Array:
     return cast_like(done.as_tensor().numpy(), values.dtype)
 
 
-def check_grids(files: list[VolumeFile]) -> list[str]:
-    """Warnings where volumes differ; errors where they cannot be one dataset.
+def check_alike(files: list[VolumeFile]) -> None:
+    """Volumes of one dataset must hold the same kind of values.
 
     Raises:
         DataError: integers beside floating values, or different numbers of channels, naming the file.
@@ -213,4 +215,3 @@ def check_grids(files: list[VolumeFile]) -> list[str]:
             )
         if file.channels != first.channels:
             raise DataError(f"{file.path}: must have {first.channels} channel(s) like {first.path.name}; got {file.channels}.")
-    return []

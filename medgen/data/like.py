@@ -18,6 +18,7 @@ from medgen.data.dataset import Dataset
 from medgen.data.dispatch import read
 from medgen.data.geometry import Plan, axis_codes
 from medgen.data.intensity import label_values, to_stored
+from medgen.data.open import is_location, registered
 from medgen.data.readers.images import picture_shape
 from medgen.data.readers.volumes import Volumes
 from medgen.data.resize import resize
@@ -36,7 +37,7 @@ def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: S
     are in the split "test", in the order of the file, none left out.
 
     Args:
-        path: as in `open_data`.
+        path: as in `open_data`; also a registered dataset, where its samples fit.
         image_spec: the model's.
         conditions: the model's; labels and attributes that the file has are mapped to the same classes and scale.
         options: fields of `DataConfig` that say what to read, e.g. `select`, `key`, `length`; those of the training may all be passed:
@@ -46,8 +47,9 @@ def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: S
         DataError: the file cannot be brought to the spec.
     """
     config = _config(image_spec, options)
-    resampled = DataConfig.parse(options).spacing
-    samples = _fitting(read(Path(path).expanduser(), config, _plan(image_spec, config, resampled)), image_spec)
+    location, resampled = Path(path).expanduser(), DataConfig.parse(options).spacing
+    samples = read(location, config, _plan(image_spec, config, resampled)) if is_location(path) else registered(os.fspath(path)).samples
+    samples = _fitting(samples, image_spec)
     everything = np.arange(len(samples), dtype=np.int64)
     found = scan(samples.store, samples, everything)
     if image_spec.content == "labels" and (found.levels is None or set(found.levels.tolist()) - set(label_values(image_spec))):
@@ -192,10 +194,9 @@ def _save_volumes(stored: Array, place: Volumes, folder: Path, spec: ImageSpec) 
         rows = np.flatnonzero(place.file == k)
         slices = stored[rows]
         if plan.axis is not None:
-            turned = plan.turned(file.grid)
-            spacing = plan.wanted(turned)
-            count = turned.shape[plan.axis] if spacing is None else int(place.place[rows].max(initial=0)) + 1
-            full = np.full((max(count, len(rows)), *slices.shape[1:]), min(spec.intensity.low), slices.dtype)
+            # Slices that were left out in training come back as background.
+            count = plan.spaced(file.grid).shape[plan.axis]
+            full = np.full((count, *slices.shape[1:]), min(spec.intensity.low), slices.dtype)
             full[place.place[rows]] = slices
             slices = full
         name = file.path.name if file.path.name.endswith((".nii", ".nii.gz")) else f"{file.path.name}.nii.gz"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,7 +15,7 @@ from medgen.data.dispatch import read
 from medgen.errors import DataError, UnknownNameError
 from medgen.registry import DatasetSpec, find, get_host, resolve, suggestion
 
-__all__ = ["open_data"]
+__all__ = ["is_location", "open_data", "registered"]
 
 
 def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float] = (0.0, 1.0), **options: Any) -> Dataset:
@@ -32,11 +31,18 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
         ConfigError: an option that `DataConfig` does not know.
     """
     config = DataConfig.parse(options)
-    text = os.fspath(path)
-    location = Path(text).expanduser()
-    if location.exists() or any(c in text for c in "*[") or ("?" in text and "=" not in text):
+    if is_location(path):
+        location = Path(path).expanduser()
         return assemble(read(location, config), config, default_range, _short(location))
-    return _registered(text, options, default_range)
+    dataset = registered(os.fspath(path))
+    config = DataConfig.parse({**dataset.config.to_json(), **options})
+    return assemble(dataset.samples, config, default_range, dataset.name)
+
+
+def is_location(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a path or a pattern on disk, not the name of a dataset."""
+    text = os.fspath(path)
+    return Path(text).expanduser().exists() or any(c in text for c in "*[") or ("?" in text and "=" not in text)
 
 
 def _short(path: Path) -> str:
@@ -44,7 +50,12 @@ def _short(path: Path) -> str:
     return name.split(".")[0] or name
 
 
-def _registered(text: str, options: Mapping[str, Any], default_range: tuple[float, float]) -> Dataset:
+def registered(text: str) -> Dataset:
+    """The dataset "name" or "name?option=value&...", as its factory gives it.
+
+    Raises:
+        DataError: no such dataset or option, with the nearest right one.
+    """
     name, _, query = text.partition("?")
     known = sorted({item.spec.name for item in get_host().items("medgen_datasets")})
     try:
@@ -55,8 +66,7 @@ def _registered(text: str, options: Mapping[str, Any], default_range: tuple[floa
     dataset = factory(**_query(declared.spec, query))
     if not isinstance(dataset, Dataset):
         raise DataError(f"dataset {declared.owner} must return a medgen.data.Dataset; got {type(dataset).__name__}.")
-    config = DataConfig.parse({**dataset.config.to_json(), **options})
-    return assemble(dataset.samples, config, default_range, dataset.name)
+    return dataset
 
 
 def _query(spec: DatasetSpec, query: str) -> dict[str, Any]:

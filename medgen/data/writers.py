@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +14,13 @@ from torch import Tensor
 from medgen.data.intensity import cast_like, to_stored
 from medgen.data.samples import Array
 from medgen.errors import DataError
+from medgen.files import atomic_path
 from medgen.registry import ImageSpec, require
 
 __all__ = [
     "DESCRIPTION",
     "FORMATS",
     "Format",
-    "atomic",
     "nifti_image",
     "save_samples",
     "write_csv",
@@ -32,31 +30,11 @@ __all__ = [
 ]
 
 Format = Literal["nifti", "npz", "png", "csv"]
-
-FORMATS = ("nifti", "npz", "png", "csv")
+FORMATS: tuple[Format, ...] = ("nifti", "npz", "png", "csv")
 DESCRIPTION = "medgen synthetic; not for diagnosis"
 """What the header of every written volume says."""
 
 _SUFFIX = {"nifti": ".nii.gz", "npz": ".npz", "png": ".png", "csv": ".csv"}
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place on success and disappears on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes private files; samples get the permissions of ordinary ones.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_samples(x: Tensor, spec: ImageSpec, folder: str | os.PathLike[str], start: int = 0, format: Format = "npz") -> list[Path]:
@@ -108,7 +86,7 @@ def nifti_image(values: Array, affine: Array, header: Any = None) -> Any:
 def write_nifti(values: Array, affine: Array, path: Path, header: Any = None) -> None:
     """Write [C, X, Y, Z] as .nii or .nii.gz."""
     image = nifti_image(values, affine, header)
-    with atomic(path) as temporary:
+    with atomic_path(path) as temporary:
         image.to_filename(temporary)
 
 
@@ -127,7 +105,7 @@ def _npz(values: Array, spec: ImageSpec, path: Path) -> None:
 
 def write_npz(arrays: dict[str, Any], path: Path) -> None:
     """Write arrays by name, compressed."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 
@@ -138,7 +116,7 @@ def _csv(values: Array, spec: ImageSpec, path: Path) -> None:
 
 def write_csv(rows: Array, names: tuple[str, ...], path: Path) -> None:
     """Rows [N, D] under a header; digits enough to read back the same floats."""
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if names:
             writer.writerow(names)
@@ -174,5 +152,5 @@ def write_png(values: Array, spec: ImageSpec, path: Path) -> None:
     elif values.dtype not in (np.uint8, np.uint16):
         values = cast_like(values, np.dtype(np.uint8 if values.max(initial=0) < 256 else np.uint16))
     picture = pillow.fromarray(np.moveaxis(values, 0, 2) if colour else values[0])
-    with atomic(path) as temporary:
+    with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")

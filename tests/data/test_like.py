@@ -51,13 +51,12 @@ def test_sampling_is_undone(write_nifti, tmp_path, options):
     values = smooth((18, 20, 16))
     path = write_nifti("scan.nii.gz", values, LAS)
     data, like, (image,) = there_and_back(path, tmp_path / "out", nibabel, window=(-2000, 2000), **options)
-    np.testing.assert_allclose(
-        like.fetch(np.arange(3 if like.image_spec.dim == 2 else 1)).x, data.fetch(np.arange(3 if data.image_spec.dim == 2 else 1)).x
-    )
+    rows = np.arange(len(data))
+    assert torch.equal(like.fetch(rows).x, data.fetch(rows).x)
     assert image.shape == values.shape
     np.testing.assert_array_equal(image.affine, LAS)
     inside = (slice(3, -3),) * 3
-    assert np.abs(np.asarray(image.dataobj)[inside] - values[inside]).max() < 40  # of 1100: two interpolations of a smooth bump
+    assert np.abs(np.asarray(image.dataobj)[inside] - values[inside]).max() < 80  # of 1100: two interpolations of a smooth bump
 
 
 def test_another_grid_is_resampled_to_the_training_one_and_back(write_nifti, tmp_path):
@@ -154,6 +153,25 @@ def test_conditions_follow_the_names_of_the_model(save_npz, rng):
     with pytest.raises(DataError, match=r"classes must be among \['a', 'b', 'c'\]; got \['b', 'c', 'z'\]"):
         open_like(other, model.image_spec, model.conditions)
     assert open_like(other, model.image_spec, model.conditions, labels="none").conditions == ()
+
+
+def test_registered_datasets_are_read_too():
+    data = open_data("cardiac_phantom?n=4", default_range=(-1, 1))
+    like = open_like("cardiac_phantom?n=3", data.image_spec)
+    assert like.splits["test"].tolist() == [0, 1, 2]
+    assert torch.equal(like.fetch([1]).x, data.fetch([1]).x)
+
+
+def test_slices_dropped_from_a_resampled_volume_come_back_as_background(write_nifti, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    values = smooth((8, 8, 12), np.float32) + 500
+    values[..., :3] = values[..., 9:] = 0
+    data = open_data(write_nifti("scan.nii", values), axis=2, min_foreground=0.1, spacing=(1.0, 1.0, 0.5))
+    (out,) = save_like(data.fetch(np.arange(len(data))).x, data, tmp_path / "out")
+    back = np.asarray(nibabel.load(out).dataobj)
+    assert back.shape == values.shape
+    np.testing.assert_allclose(back[..., 4:8], values[..., 4:8], rtol=0.05)
+    assert np.abs(back[..., 10:] - data.image_spec.intensity.low[0]).max() == 0
 
 
 def test_what_cannot_fit_is_named(save_npz, write_nifti, rng):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medgen.data.config import DataConfig
-from medgen.data.geometry import Grid, Plan, VolumeFile, axis_codes, check_grids
+from medgen.data.geometry import Grid, Plan, VolumeFile, axis_codes, check_alike
 from medgen.data.samples import Array, ArrayStore, LazyStore, Samples, Store
 from medgen.errors import DataError
 
@@ -43,7 +43,7 @@ def gather_volumes(files: Sequence[VolumeFile], source: str, config: DataConfig,
         DataError: volumes that do not fit together, naming the file.
     """
     files = list(files)
-    check_grids(files)
+    check_alike(files)
     fitted = plan or plan_for(files, config)
     dtype = np.result_type(*(f.dtype for f in files))
     store, number, place, grid = _cut_all(files, fitted, config, dtype)
