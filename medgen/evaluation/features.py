@@ -97,14 +97,14 @@ class RandomConv:
         """Features [B, F] of x [B, C, *S]."""
         d = self.spatial_dim
         conv = (F.conv1d, F.conv2d, F.conv3d)[d - 1]
-        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
+        pools: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
         h = 2.0 * (x.float() - value_range[0]) / (value_range[1] - value_range[0]) - 1.0
         features = [_cell_means(h, (self.GRID[d],) * d).flatten(1)]
         for integers in self.filters:
             weight = (integers.to(h.device).float() * (self.GAIN / 1024)).view(len(integers), -1, *(3,) * d)
             h = conv(F.pad(h, [1] * (2 * d), mode="replicate"), weight).abs()
             features += [h.flatten(2).mean(2), h.flatten(2).std(2, correction=0)]
-            h = pool(h, 2, ceil_mode=True)
+            h = pools[d - 1](h, [min(2, size) for size in h.shape[2:]], ceil_mode=True)
         return torch.cat(features, 1)
 
 

@@ -66,8 +66,8 @@ def ssim(real: Tensor, fake: Tensor, *, value_range: Range = (0.0, 1.0), mask: T
     """Mean over windows of l c s, each statistic weighted by an 11-tap Gaussian of sd 1.5 along every axis; [B].
 
     Only windows that lie wholly inside the image count. Under a mask those count whose centre is in it; their statistics still see
-    voxels outside. The same definition as torchmetrics, and as scikit-image with gaussian_weights=True, use_sample_covariance=False.
-    Arguments as `ssim_global`.
+    voxels outside. The same definition as MONAI, and as scikit-image with gaussian_weights=True, use_sample_covariance=False;
+    torchmetrics has the same windows, and averages over windows on reflected borders as well. Arguments as `ssim_global`.
 
     Raises:
         DataError: as `ssim_global`; or an axis shorter than 11.
@@ -95,8 +95,8 @@ def ms_ssim(
 ) -> Tensor:
     """prod_{j<M} mean(c s)_j^w_j * mean(l c s)_M^w_M over M scales, each half the size of the one before; [B].
 
-    Negative means of a scale count as 0 (a fractional power of them is not defined). The same definition as torchmetrics with
-    normalize="relu". Where fewer than five scales fit (an axis below 176), the first M weights are used, divided by their sum: such a
+    Negative means of a scale count as 0 (a fractional power of them is not defined). The same definition as MONAI's.
+    Where fewer than five scales fit (an axis below 176), the first M weights are used, divided by their sum: such a
     figure is not comparable with a five-scale one.
 
     Args:
