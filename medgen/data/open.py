@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -36,7 +37,12 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
         return assemble(read(location, config), config, default_range, _short(location))
     dataset = registered(os.fspath(path))
     config = DataConfig.parse({**dataset.config.to_json(), **options})
-    return assemble(dataset.samples, config, default_range, dataset.name)
+    opened = assemble(dataset.samples, config, default_range, dataset.name)
+    own = dataset.image_spec.intensity
+    if own.rule != "identity" or {"window", "percentiles", "range"} & set(options):
+        return opened
+    # Samples that come in model units (toy densities with a known formula) stay in them.
+    return replace(opened, image_spec=replace(opened.image_spec, intensity=own))
 
 
 def is_location(path: str | os.PathLike[str]) -> bool:

@@ -39,6 +39,12 @@ def test_registered_datasets_take_typed_options(registered):
     assert len(open_data("fake", split=(0.5, 0.5, 0.0)).splits["val"]) == 5
 
 
+def test_densities_with_a_formula_stay_in_their_own_units():
+    data = open_data("two_moons?n=50", default_range=(-1, 1))
+    np.testing.assert_array_equal(data.fetch(np.arange(50)).x, data.stored(np.arange(50)))
+    assert open_data("two_moons?n=50", window=(-3, 3)).image_spec.intensity.rule == "window -3 3"
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
