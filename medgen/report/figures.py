@@ -79,13 +79,15 @@ def difference(real: Array, fake: Array, display: Display) -> Array:
     return np.abs(real.astype(np.float64) - fake.astype(np.float64))
 
 
-def error_maps(real: Array, fake: Array, display: Display, *, names: tuple[str, str] = ("input", "reconstruction"), width: float = 8.0) -> Figure:
+def error_maps(
+    real: Array, fake: Array, display: Display, *, names: tuple[str, str] = ("input", "reconstruction"), width: float = 8.0
+) -> Figure:
     """Rows of (real, fake, |real - fake|), the errors on one scale for all rows; two triples side by side where they fit."""
     error = difference(real, fake, display)
     top = 1.0 if display.labels else float(np.percentile(error, 99.9)) or float(error.max()) or 1.0
     triples = [[Tile(a), Tile(b, colour=FAKE), Tile(e, "error", INK, top)] for a, b, e in zip(real, fake, error, strict=True)]
     beside = 2 if len(display.views) < 3 and len(triples) > 3 else 1
-    rows = [sum(triples[start : start + beside], []) for start in range(0, len(triples), beside)]
+    rows = [[tile for triple in triples[start : start + beside] for tile in triple] for start in range(0, len(triples), beside)]
     last = "disagreement" if display.labels else "|difference|"
     return tile_rows(rows, display, width=width, column_names=[*names, last] * beside, error_top=top)
 
@@ -175,7 +177,11 @@ class _Canvas:
             height, width = view.size[0] / self._unit, view.size[1] / self._unit
             top = y0 + (self._tile[0] - height) / 2
             picture = view(tile.x)
-            ax.imshow(picture if view.channel is not None else _rgb(picture, tile), extent=(x0, x0 + width, top + height, top), **_paint(tile, view.channel or 0, self.display))
+            ax.imshow(
+                picture if view.channel is not None else _rgb(picture, tile),
+                extent=(x0, x0 + width, top + height, top),
+                **_paint(tile, view.channel or 0, self.display),
+            )
             x0 += width + 0.02
 
     def _texts(self, ax: Any) -> None:
@@ -209,7 +215,11 @@ def _paint(tile: Tile, channel: int, display: Display) -> dict[str, Any]:
     count = len(display.levels)
     wheel = require("matplotlib", "eval").colormaps["tab20"]
     shades = [_BACKGROUND, *(PALETTE[k] if count <= len(PALETTE) + 1 else wheel(k % 20) for k in range(count - 1))]
-    edges = [display.levels[0] - 0.5, *((a + b) / 2 for a, b in zip(display.levels[:-1], display.levels[1:], strict=True)), display.levels[-1] + 0.5]
+    edges = [
+        display.levels[0] - 0.5,
+        *((a + b) / 2 for a, b in zip(display.levels[:-1], display.levels[1:], strict=True)),
+        display.levels[-1] + 0.5,
+    ]
     return {"cmap": colours.ListedColormap(shades), "norm": colours.BoundaryNorm(edges, count), "interpolation": "nearest"}
 
 

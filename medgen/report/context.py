@@ -1,0 +1,146 @@
+"""`Context`: what the sections of one report share, each thing computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgen.data import Dataset, to_stored
+from medgen.data.samples import Array
+from medgen.errors import MedgenError
+from medgen.interfaces import Batch, Condition, Generator, Model
+from medgen.registry import FamilySpec, ImageSpec, find_family
+from medgen.report.display import Display
+from medgen.runs import Run
+from medgen.runs.conditions import ConditionSource
+from medgen.runs.sample import sample_cells
+
+__all__ = ["Context"]
+
+_REFERENCE = 64  # samples that fix the grey window
+
+
+@dataclass
+class Context:
+    """A run and what is at hand of it.
+
+    Args:
+        run: finished.
+        samples: generated samples to show.
+        seed: of the samples and of the choice of data.
+        given: the data, where it cannot be opened from the run's config.
+    """
+
+    run: Run
+    samples: int = 64
+    seed: int = 0
+    given: Dataset | None = None
+    problem: str = field(default="", init=False)
+    """Why the data is not at hand; empty where it is."""
+
+    def __post_init__(self) -> None:
+        self.data = self._open()
+
+    def _open(self) -> Dataset | None:
+        try:
+            data = self.given if self.given is not None else self.run.dataset
+        except MedgenError as error:
+            self.problem = str(error)
+            return None
+        before = self.run.data_summary().get("fingerprint", data.fingerprint)
+        if before != data.fingerprint:
+            self.problem = f"what lies at {self.run.config.data} is not the data of this run (fingerprint {before[:12]} in training)."
+            return None
+        return data
+
+    @property
+    def model(self) -> Model:
+        """The trained model, where the run keeps it."""
+        return self.run.model
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Of the model's samples."""
+        return self.model.image_spec
+
+    @property
+    def family(self) -> FamilySpec:
+        """What the model's family says about itself."""
+        spec: FamilySpec = find_family(self.model.family or self.run.config.family).spec
+        return spec
+
+    @property
+    def volumes(self) -> bool:
+        """Whether samples are 3-D: fewer of them are shown."""
+        return self.spec.dim == 3
+
+    @cached_property
+    def split(self) -> str:
+        """The split that real samples are shown from: held out where there is one."""
+        assert self.data is not None
+        return next(name for name in ("val", "test", "train") if len(self.data.splits.get(name, ())))
+
+    @property
+    def split_name(self) -> str:
+        """For captions."""
+        return {"val": "validation", "test": "test", "train": "training"}[self.split]
+
+    def held_out(self, n: int) -> Array:
+        """Up to n sample numbers of `split`, spread over it: neighbours in a file are often slices of one volume."""
+        assert self.data is not None
+        rows = self.data.splits[self.split]
+        return np.asarray(rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.int64))], np.int64)
+
+    def fetch(self, rows: Array) -> Batch:
+        """Real samples as the model takes them, on the CPU."""
+        assert self.data is not None
+        return self.model.select(self.data.fetch(rows))
+
+    @cached_property
+    def display(self) -> Display:
+        """How samples are shown in every figure; fitted to real ones where the data is at hand."""
+        return Display.of(self.spec, None if self.data is None else self.data.stored(self.held_out(_REFERENCE)))
+
+    def stored(self, x: Tensor) -> Array:
+        """Model units to stored units."""
+        return to_stored(x, self.spec)
+
+    def draw(self, n: int, *, label: str | None = None) -> tuple[Tensor, Condition]:
+        """Generated samples 0..n-1 of the report's seed, the same that `medgen sample` writes, on the CPU.
+
+        Raises:
+            ConditionError: the model takes conditions that only the data could give.
+        """
+        assert isinstance(self.model, Generator)
+        source = ConditionSource(self.run, label=label) if self.model.conditions else None
+        cells = list(sample_cells(self.model, 0, n, seed=self.seed, condition=source))
+        parts = [c.to("cpu") for _, _, c in cells]
+        values = {k: torch.cat([p.values[k] for p in parts]) for k in parts[0].values} if parts else {}
+        return torch.cat([x.cpu() for _, x, _ in cells]), Condition(values)
+
+    @cached_property
+    def generated(self) -> Tensor:
+        """The report's generated samples, [samples, C, *S]; of conditional models under conditions drawn from the data."""
+        return self.draw(self.samples)[0]
+
+    def neutral_condition(self) -> Condition | None:
+        """One sample's condition for walks in the latent space: the first class, the mean attributes; None where an image is needed."""
+        values: dict[str, Tensor] = {}
+        for spec in self.model.conditions:
+            if spec.kind == "label":
+                values[spec.name] = torch.zeros(1, dtype=torch.int64)
+            elif spec.kind == "attributes":
+                values[spec.name] = torch.zeros(1, spec.size)
+            elif spec.name in self.model.required_conditions:
+                return None
+        return Condition(values)
+
+    def neutral_text(self) -> str:
+        """That condition, for captions."""
+        kinds = {spec.kind: spec for spec in self.model.conditions}
+        parts = [f"class {kinds['label'].names[0]}"] if "label" in kinds else []
+        return " and ".join([*parts, *(["mean attributes"] if "attributes" in kinds else [])])
