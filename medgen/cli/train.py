@@ -114,7 +114,7 @@ def _resume(first: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _describe(config: Any) -> int:
     from medgen.cli.common import field_lines
-    from medgen.training.train import build, open_dataset
+    from medgen.training.verb import build, open_dataset
 
     dataset = open_dataset(config)
     model = build(config, dataset)

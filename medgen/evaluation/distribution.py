@@ -31,7 +31,6 @@ def _frechet_advice(real: int, fake: int, features: int) -> str:
     },
     limits=(0.0, math.inf),
     least=2,
-    part=10_000,  # linear in n
     advice=_frechet_advice,
 )
 def frechet_distance(real: Tensor, fake: Tensor) -> float:

@@ -32,7 +32,8 @@ class Condition:
     present: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = {name: len(value) for group in (self.values, self.present) for name, value in group.items()}
+        sizes = {name: len(value) for name, value in self.values.items()}
+        sizes |= {f"present[{name}]": len(value) for name, value in self.present.items()}
         if len(set(sizes.values())) > 1:
             raise ConditionError(f"every slot of a condition must have the same number of samples; got {sizes}.")
         if stray := set(self.present) - set(self.values):
@@ -45,8 +46,8 @@ class Condition:
         return name in self.values
 
     def __getitem__(self, rows: Any) -> Condition:
-        """The conditions of some of the samples."""
-        return self._map(lambda value: value[rows])
+        """The conditions of some of the samples: a slice, a mask, numbers, or one number."""
+        return self._map(lambda value: value[rows : rows + 1 or None] if isinstance(rows, int) else value[rows])
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Condition:
         """The same condition elsewhere; floating slots take `dtype`."""
@@ -71,7 +72,7 @@ def check_condition(condition: Condition | None, specs: Sequence[ConditionSpec],
     Raises:
         ConditionError: an unknown or missing slot, a wrong shape, a label out of range, or another number of samples.
     """
-    condition = condition or Condition()
+    condition = Condition() if condition is None else condition
     known = {spec.name: spec for spec in specs}
     if stray := sorted(set(condition.values) - set(known)):
         raise ConditionError(f"this model takes the conditions {sorted(known) or 'none'}; got {stray}.")
@@ -98,3 +99,5 @@ def _check_slot(spec: ConditionSpec, value: Tensor, condition: Condition) -> Non
     expected = (spec.size,) if spec.image is None else spec.image.size
     if tuple(value.shape[1:]) != expected:
         raise ConditionError(f"condition {spec.name!r} must have shape [B, {', '.join(map(str, expected))}]; got {tuple(value.shape)}.")
+    if not value.is_floating_point():
+        raise ConditionError(f"condition {spec.name!r} must be floating, in model units; got {value.dtype}.")

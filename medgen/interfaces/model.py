@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from medgen.errors import DataError
+from medgen.errors import ConfigError, DataError
 from medgen.interfaces.batch import Batch
 from medgen.interfaces.condition import Condition, check_condition
 from medgen.interfaces.noise import Noise, as_noise
@@ -129,7 +129,7 @@ class Generator(Model):
             ConditionError: the condition does not fit.
         """
         if n < 0:
-            raise ValueError(f"`n` must not be negative; got {n}.")
+            raise ConfigError(f"`n` must not be negative; got {n}.")
         device = self.device
         checked = self._checked(condition, n)
         source = as_noise(noise, n, device)
@@ -162,7 +162,7 @@ class DensityModel(Model):
         """
         x = self._checked_x(x, self.image_spec)
         if importance_samples < 1:
-            raise ValueError(f"`importance_samples` must be at least 1; got {importance_samples}.")
+            raise ConfigError(f"`importance_samples` must be at least 1; got {importance_samples}.")
         return self._log_prob(x, self._checked(condition, len(x)), as_noise(noise, len(x), x.device), importance_samples)
 
     @final
@@ -197,7 +197,8 @@ class Translator(Model):
             noise: a seed or noise for one random translation; None for the deterministic one.
         """
         x = self._checked_x(x, self.source_spec)
-        full = Condition({**(condition.values if condition else {}), "source": x}, condition.present if condition else {})
+        given = Condition() if condition is None else condition
+        full = Condition({**given.values, "source": x}, given.present)
         with evaluating(self):
             return self._translate(x, self._checked(full, len(x)), None if noise is None else as_noise(noise, len(x), x.device))
 
@@ -240,7 +241,7 @@ class LatentModel(Model):
 
 def _cells(n: int, size: int) -> Iterator[slice]:
     if size < 1:
-        raise ValueError(f"`micro_batch` must be at least 1; got {size}.")
+        raise ConfigError(f"`micro_batch` must be at least 1; got {size}.")
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medgen.errors import ConfigError
 from medgen.ops import philox_integers, philox_normal, philox_uniform
 
 __all__ = ["Noise", "as_noise"]
@@ -63,8 +65,8 @@ class Noise:
 
 def as_noise(noise: Noise | int, n: int, device: torch.device | str) -> Noise:
     """A seed becomes the noise of samples 0..n-1; a `Noise` must have n samples."""
-    if isinstance(noise, int):
-        return Noise(noise, torch.arange(n, device=device))
+    if not isinstance(noise, Noise):
+        return Noise(operator.index(noise), torch.arange(n, device=device))
     if len(noise) != n:
-        raise ValueError(f"`noise` must be for {n} samples; got noise for {len(noise)}.")
+        raise ConfigError(f"`noise` must be for {n} samples; got noise for {len(noise)}.")
     return noise.to(device)

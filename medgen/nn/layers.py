@@ -41,8 +41,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = group_norm(channels), conv(dim, channels, channels)
         self.norm2, self.conv2 = group_norm(channels), conv(dim, channels, channels)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, *S] -> [B, C, *S]."""

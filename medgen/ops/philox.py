@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medgen.errors import ConfigError
 from medgen.ops.reference.philox import normal_from_bits, philox_bits, uniform_from_bits
 
 __all__ = ["philox_integers", "philox_normal", "philox_uniform"]
@@ -27,7 +28,7 @@ def philox_normal(seed: int, index: Tensor, shape: Sequence[int], *, stream: int
         dtype: floating; the same draws whatever the dtype, rounded.
 
     Raises:
-        ValueError: seed or stream out of range, or index not int64 [B].
+        ConfigError: seed or stream out of range, or index not int64 [B].
 
     >>> philox_normal(0, torch.tensor([0, 1]), (2,))
     tensor([[ 0.9911, -0.9247],
@@ -40,7 +41,7 @@ def philox_normal(seed: int, index: Tensor, shape: Sequence[int], *, stream: int
 
 
 def philox_uniform(seed: int, index: Tensor, shape: Sequence[int], *, stream: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Uniforms [B, *shape], strictly inside (0, 1), multiples of 2^-25. Arguments as in `philox_normal`.
+    """Uniforms [B, *shape], strictly inside (0, 1), odd multiples of 2^-24. Arguments as in `philox_normal`.
 
     >>> philox_uniform(0, torch.tensor([0]), (3,))
     tensor([[0.3990, 0.8805, 0.7357]])
@@ -59,15 +60,15 @@ def philox_integers(seed: int, index: Tensor, shape: Sequence[int], *, high: int
     """
     _check(seed, index, stream)
     if not 1 <= high <= 2**31:
-        raise ValueError(f"`high` must be in [1, 2^31]; got {high}.")
+        raise ConfigError(f"`high` must be in [1, 2^31]; got {high}.")
     values = (philox_bits(seed, index, stream, math.prod(shape)) * high) >> 32
     return values.unflatten(1, tuple(shape)) if shape else values[:, 0]
 
 
 def _check(seed: int, index: Tensor, stream: int) -> None:
     if not 0 <= seed < 2**64:
-        raise ValueError(f"`seed` must be in [0, 2^64); got {seed}.")
+        raise ConfigError(f"`seed` must be in [0, 2^64); got {seed}.")
     if not 0 <= stream < 2**32:
-        raise ValueError(f"`stream` must be in [0, 2^32); got {stream}.")
+        raise ConfigError(f"`stream` must be in [0, 2^32); got {stream}.")
     if index.dtype != torch.int64 or index.dim() != 1:
-        raise ValueError(f"`index` must be int64 of shape [B]; got {index.dtype} of shape {tuple(index.shape)}.")
+        raise ConfigError(f"`index` must be int64 of shape [B]; got {index.dtype} of shape {tuple(index.shape)}.")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgen.data import Dataset, open_like, save_like, save_samples
+from medgen.data import Dataset, Format, open_like, save_like, save_samples
 from medgen.errors import RunError
 from medgen.files import atomic_path
 from medgen.interfaces import Batch, DensityModel, LatentModel, Model, Noise, evaluating
@@ -73,7 +73,7 @@ def reconstruct_to(
     return written if data is None else save_like(torch.cat(parts), dataset, out, model.image_spec)
 
 
-def sample_format(spec: ImageSpec) -> str:
+def sample_format(spec: ImageSpec) -> Format:
     """The format in which samples of a kind lose nothing: NIfTI where there is an affine or a volume, PNG for images, else npz or CSV.
 
     >>> sample_format(ImageSpec(channels=1, shape=(28, 28)))
@@ -81,7 +81,7 @@ def sample_format(spec: ImageSpec) -> str:
     """
     if spec.affine is not None or spec.dim == 3:
         return "nifti"
-    return {0: "csv", 1: "npz", 2: "png"}[spec.dim]
+    return ("csv", "npz", "png")[spec.dim]
 
 
 @dataclass(frozen=True)

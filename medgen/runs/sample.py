@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medgen.data import save_samples
+from medgen.data import Format, save_samples
 from medgen.errors import RunError
 from medgen.files import write_json
 from medgen.interfaces import Condition, Generator, Noise
@@ -56,7 +56,7 @@ def sample_to_folder(
     *,
     start: int = 0,
     seed: int = 0,
-    format: str = "png",
+    format: Format = "png",
     condition: ConditionSource | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:

@@ -58,8 +58,8 @@ def philox_bits(seed: int, index: Tensor, stream: int, count: int) -> Tensor:
 
 
 def uniform_from_bits(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    """u = (word div 2^8 + 1/2) / 2^24, strictly inside (0, 1), exact in float32 and float64."""
-    return (((bits >> 8).to(torch.float64) + 0.5) * 2.0**-24).to(dtype)
+    """u = (word div 2^9 + 1/2) / 2^23, strictly inside (0, 1), exact in float32 and float64."""
+    return (((bits >> 9).to(torch.float64) + 0.5) * 2.0**-23).to(dtype)
 
 
 def normal_from_bits(bits: Tensor, dtype: torch.dtype) -> Tensor:

@@ -25,6 +25,8 @@ class Ae(LatentModel):
     (2,)
     """
 
+    config: AeConfig
+
     def __init__(self, config: AeConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = ()) -> None:
         super().__init__(config, image_spec, conditions)
         self.encoder = Encoder(image_spec.channels, image_spec.shape, config.channels, config.latent_dim, blocks=config.blocks)
