@@ -210,3 +210,10 @@ def test_numbers_out_of_range_are_errors():
             data.fetch(np.array(index))
     with pytest.raises(DataError, match=r"`i` must be"):
         data.origin(4)
+
+
+def test_source_images_is_short_for_one_image_condition(rng):
+    x, t1 = rng.normal(size=(2, 5, 4, 4)).astype(np.float32)
+    short, long = from_arrays(x, source_images=t1), from_arrays(x, images={"source": t1})
+    assert short.conditions == long.conditions
+    assert short.fingerprint == long.fingerprint
