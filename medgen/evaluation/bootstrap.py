@@ -77,7 +77,7 @@ def subsample(
     Parts are drawn without replacement: a duplicate has distance zero to its twin, which ruins nearest-neighbour and kernel
     statistics, and inflates the rank deficit of covariances. A part of n f samples spreads sqrt((1 - f) / f) times as much as the
     whole set, so that halves need no factor. Centring removes the bias of the smaller n; the statistic's own bias at n stays, in value
-    and interval alike. Where the leading term vanishes (two sets of one distribution) the interval is too wide, not too narrow.
+    and interval alike. Where the leading term vanishes (two sets of one distribution) the interval is too wide rather than too narrow.
 
     Args:
         statistic: (rows of the first set, rows of the second) -> a number.
@@ -88,6 +88,9 @@ def subsample(
         seed: of a Philox generator.
         level: nominal coverage.
         limits: of possible values; the interval is clipped to them.
+
+    Returns:
+        (low, high); (None, None) where all parts agree (a share that is 0 or 1 in each says nothing of its spread), or one is not finite.
 
     Paper: A General Theory for Jackknife Variance Estimation (Shao & Wu, 1989) | https://doi.org/10.1214/aos/1176347263
 
@@ -102,7 +105,7 @@ def subsample(
         return None, None
     rng = np.random.Generator(np.random.Philox(seed))
     draws = np.array([statistic(_part(rng, sizes[0], share), _part(rng, sizes[1], share)) for _ in range(resamples)])
-    if not np.isfinite(draws).all():
+    if not np.isfinite(draws).all() or np.ptp(draws) == 0:
         return None, None
     low, high = _quantiles(math.sqrt(share / (1 - share)) * (draws - draws.mean()), level)
     return float(np.clip(value + low, *limits)), float(np.clip(value + high, *limits))

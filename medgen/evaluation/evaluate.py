@@ -286,7 +286,8 @@ def _set_score(metric: _Metric, real: Tensor, fake: Tensor, recipe: Mapping[str,
         seed=seed,
         limits=plan.limits,
     )
-    notes = [note, plan.advice(n, m, real[0].numel()), "" if share or not bootstrap else "too few samples for an interval"]
+    missing = "" if low is not None or not bootstrap else "all parts agree: no interval" if share else "too few samples for an interval"
+    notes = [note, plan.advice(n, m, real[0].numel()), missing]
     interval = _interval("centred quantiles over random parts of both sets, without replacement", bootstrap if share else 0, seed)
     if share and bootstrap:
         interval["share"] = round(share, 6)

@@ -45,7 +45,7 @@ def test_sets_by_default_give_every_distribution_metric_with_its_recipe():
         assert (r["extractor"], r["features"], r["n_real"], r["n_fake"]) == ("medgen-random-conv-v1", 128, 120, 120)
         assert (r["resize"], r["value_range"], r["image_size"]) == ("none", [0.0, 1.0], [1, 16, 16])
         assert (r["interval"]["resamples"], r["interval"]["share"], r["interval"]["seed"]) == (20, 0.5, 0)
-        assert s.low <= s.value <= s.high
+        assert (s.low is None and "all parts agree" in s.note) or s.low <= s.value <= s.high
         assert s.n == 120
         assert "FID" not in str(s) + str(s.to_json())
 
@@ -95,6 +95,12 @@ def test_too_few_samples_for_an_interval():
     assert "too few samples for an interval" in score.note
     with pytest.raises(DataError, match="at least 6 samples in each set; got 5 real"):
         evaluate_sets(X[:5], Y[:7], value_range=(0, 1), metrics=["coverage"])
+
+
+def test_parts_that_all_agree_give_no_interval_of_width_zero():
+    score = evaluate_sets(X, Y + 100, value_range=(0, 1), metrics=["coverage"], bootstrap=10)[0]
+    assert (score.value, score.low, score.high) == (0.0, None, None)
+    assert "all parts agree: no interval" in score.note
 
 
 @pytest.mark.parametrize(
@@ -229,4 +235,4 @@ def test_a_plugins_metric_that_returns_something_else_is_named(plugin, name):
 
 def test_large_sets_draw_smaller_parts():
     plan = plan_of(frechet_distance)
-    assert (plan.part, plan.share(100, 100), plan.share(50_000, 40_000), plan.share(3, 3)) == (10_000, 0.5, 0.2, 0.0)
+    assert (plan.part, plan.share(100, 100), plan.share(50_000, 40_000), plan.share(3, 3)) == (1000, 0.5, 0.02, 0.0)
