@@ -14,23 +14,22 @@ replacement (`subsample`), since drawing a sample twice falsifies neighbours, ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medgen.errors import ConfigError, DataError, PluginError
+from medgen.errors import DataError, PluginError
 from medgen.evaluation.bootstrap import LEVEL, bootstrap_mean, subsample
 from medgen.evaluation.features import RANDOM_CONV, Extractor, extract, resized
+from medgen.evaluation.lookup import Metric
 from medgen.evaluation.network import load_extractor
 from medgen.evaluation.paired import Range
-from medgen.evaluation.plan import MetricPlan, plan_of
 from medgen.evaluation.score import Score
 from medgen.evaluation.ssim import scales_that_fit
-from medgen.registry import ImageSpec, MetricSpec, find, resolve
+from medgen.registry import ImageSpec
 
 __all__ = ["DENSITY", "DISTRIBUTION", "PAIRED", "evaluate_density", "evaluate_pairs", "evaluate_sets", "paired_values"]
 
@@ -39,24 +38,6 @@ DISTRIBUTION = ("frechet_distance", "kid", "mmd", "precision", "recall", "densit
 DENSITY = ("log_likelihood", "bits_per_dim", "bits_per_dim_model")
 
 _FEW = 10  # below it a percentile interval is rough
-_VERB = {"paired": "evaluate_pairs", "distribution": "evaluate_sets", "density": "evaluate_density"}
-
-
-@dataclass(frozen=True)
-class _Metric:
-    spec: MetricSpec
-    qualified: str
-    function: Callable[..., Any]
-    plan: MetricPlan
-
-    @classmethod
-    def find(cls, name: str, kind: str) -> _Metric:
-        declared = find("medgen_metrics", name)
-        spec: MetricSpec = declared.spec
-        if spec.kind != kind:
-            raise ConfigError(f"metric {name!r} is of kind {spec.kind!r}; use `{_VERB[spec.kind]}` for it.")
-        function = resolve(spec.function, owner=f"metric {declared.owner}")
-        return cls(spec, declared.qualified, function, plan_of(function))
 
 
 def evaluate_pairs(
@@ -95,7 +76,7 @@ def evaluate_pairs(
     context = {"image_size": list(size), "value_range": list(map(float, value_range)), "mask": "none" if mask is None else "given"}
     scores = []
     for name in _fitting(size) if metrics is None else metrics:
-        metric = _Metric.find(name, "paired")
+        metric = Metric.find(name, "paired")
         values = _values_of(metric, real, fake, value_range, mask)
         scores.append(
             _mean_score(metric, values, {**metric.plan.recipe_for(size), **context}, groups=groups, seed=seed, bootstrap=bootstrap)
@@ -109,7 +90,7 @@ def paired_values(real: Tensor, fake: Tensor, *, metric: str, value_range: Range
     >>> paired_values(torch.zeros(2, 1, 2), torch.tensor([[[0.0, 1.0]], [[2.0, 2.0]]]), metric="mae", value_range=(0, 1)).tolist()
     [0.5, 2.0]
     """
-    return _values_of(_Metric.find(metric, "paired"), real, fake, value_range, mask)
+    return _values_of(Metric.find(metric, "paired"), real, fake, value_range, mask)
 
 
 def _fitting(size: tuple[int, ...]) -> tuple[str, ...]:
@@ -118,7 +99,7 @@ def _fitting(size: tuple[int, ...]) -> tuple[str, ...]:
     return PAIRED if scales_that_fit(size[1:]) else ("mae", "mse", "psnr", "ssim_global")
 
 
-def _values_of(metric: _Metric, real: Tensor, fake: Tensor, value_range: Range, mask: Tensor | None) -> Tensor:
+def _values_of(metric: Metric, real: Tensor, fake: Tensor, value_range: Range, mask: Tensor | None) -> Tensor:
     if real.shape != fake.shape or real.dim() < 2 or not len(real):
         raise DataError(
             f"`real` and `fake` must have the same shape [B, C, *S] with B >= 1; got {tuple(real.shape)} and {tuple(fake.shape)}."
@@ -134,7 +115,7 @@ def _values_of(metric: _Metric, real: Tensor, fake: Tensor, value_range: Range, 
     return torch.cat(parts)
 
 
-def _per_sample(metric: _Metric, values: Any, n: int) -> Tensor:
+def _per_sample(metric: Metric, values: Any, n: int) -> Tensor:
     if not isinstance(values, Tensor) or tuple(values.shape) != (n,):
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise PluginError(f"metric {metric.qualified!r} must return one value per sample, shape ({n},); got {got}.")
@@ -175,7 +156,7 @@ def evaluate_density(
     scale = [spec.intensity.scale(channel) for channel in range(spec.channels)]
     scores = []
     for name in DENSITY if metrics is None else metrics:
-        metric = _Metric.find(name, "density")
+        metric = Metric.find(name, "density")
         values = _per_sample(metric, metric.function(log_prob, spec), len(log_prob))
         recipe = {**metric.plan.recipe_for(spec.size), "log_prob": kind, "dim": spec.numel, "scale": scale}
         scores.append(_mean_score(metric, values, recipe, note=notes[kind], seed=seed, bootstrap=bootstrap))
@@ -183,7 +164,7 @@ def evaluate_density(
 
 
 def _mean_score(
-    metric: _Metric,
+    metric: Metric,
     values: Tensor,
     recipe: Mapping[str, Any],
     *,
@@ -249,7 +230,7 @@ def evaluate_sets(
     coverage 1.000 (higher is better, n=64) ! n = 64 < 100: balls are large and the figure is coarse
     """
     _check_sets(real, fake, value_range)
-    chosen = [_Metric.find(name, "distribution") for name in (DISTRIBUTION if metrics is None else metrics)]
+    chosen = [Metric.find(name, "distribution") for name in (DISTRIBUTION if metrics is None else metrics)]
     context: dict[str, Any] = {
         "n_real": len(real),
         "n_fake": len(fake),
@@ -269,7 +250,7 @@ def evaluate_sets(
     return [_set_score(m, *inputs[m.plan.on], recipes[m.plan.on], note=note, seed=seed, bootstrap=bootstrap) for m in chosen]
 
 
-def _set_score(metric: _Metric, real: Tensor, fake: Tensor, recipe: Mapping[str, Any], *, note: str, seed: int, bootstrap: int) -> Score:
+def _set_score(metric: Metric, real: Tensor, fake: Tensor, recipe: Mapping[str, Any], *, note: str, seed: int, bootstrap: int) -> Score:
     plan, n, m = metric.plan, len(real), len(fake)
     if min(n, m) < plan.least:
         raise DataError(f"metric {metric.spec.name!r} needs at least {plan.least} samples in each set; got {n} real and {m} generated.")

@@ -212,7 +212,7 @@ def plugin(monkeypatch):
     def find_too(hook, name, host=None):
         return Declared(specs[name], "third-party", "1.0") if name in specs else find(hook, name, host)
 
-    monkeypatch.setattr(sys.modules["medgen.evaluation.evaluate"], "find", find_too)
+    monkeypatch.setattr(sys.modules["medgen.evaluation.lookup"], "find", find_too)
     return module
 
 
