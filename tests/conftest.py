@@ -12,9 +12,8 @@ import torch
 # The first multi-threaded exp of a process can be wrong by 1e-4 (oneMKL's dispatch race, pytorch #188792): let that one be nobody's.
 torch.zeros(16).exp()
 
-# Workers of pytest-xdist share the cores; more threads than cores only make them wait for each other.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
+# Test models are tiny, and workers of pytest-xdist share the cores: more threads would only wait for each other.
+torch.set_num_threads(1)
 
 hypothesis.settings.register_profile("medgen", deadline=None, max_examples=40, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("medgen")

@@ -28,6 +28,9 @@ __all__ = ["Loop", "Position"]
 
 Values = dict[tuple[str, str], float]
 
+_STEPS_APART = 100
+"""Checkpoints are at least so many steps apart by default: epochs of a few steps would be spent on writing them."""
+
 
 @dataclass
 class Position:
@@ -114,7 +117,7 @@ class Loop:
     def _run(self, log: MetricLog | None, progress: Progress, interrupt: Interrupt) -> None:
         config, position = self.config, self.position
         validate_every = config.validate_every or self.order.per_epoch
-        checkpoint_every = config.checkpoint_every or self.order.per_epoch
+        checkpoint_every = config.checkpoint_every or max(self.order.per_epoch, _STEPS_APART)
         batches = prefetched(self._read, position.batches)
         self.model.train()
         while position.step < self.total and not position.stopped:
@@ -166,7 +169,7 @@ class Loop:
         parts, sums = self.config.accumulate, dict[str, Tensor]()
         for part in range(parts):
             piece = self._piece(phase, batch, part)
-            torch.manual_seed(piece.seed)
+            self._seed(piece.seed)
             with self.fabric.no_backward_sync(self.module, enabled=part + 1 < parts) if parts > 1 else nullcontext():
                 losses = self.module(piece)
                 self._check_finite(losses["loss"], "loss", piece)
@@ -192,7 +195,7 @@ class Loop:
         if not bool(torch.isfinite(value)):
 
             def again() -> Any:
-                torch.manual_seed(piece.seed)
+                self._seed(piece.seed)
                 return piece.phase.loss(piece.batch, piece.step)
 
             raise diagnose(self.model, piece.batch, again, what=what, step=piece.step.number + 1, phase=piece.phase.name)
@@ -259,6 +262,12 @@ class Loop:
         self.fabric.strategy.precision.load_state_dict(self.position.precision)
 
     # small things
+
+    def _seed(self, seed: int) -> None:
+        """What torch.manual_seed does, for the one device in use and without its bookkeeping for all the others."""
+        torch.default_generator.manual_seed(seed)
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _prepare(self, model: PreparesOnData) -> None:
         rows, size = self.dataset.splits["train"], self.order.size
