@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "list": "families, datasets and metrics that are installed",
         "show": "what a family can do, its papers, and every field of its configuration",
         "doctor": "versions, plugins and why one failed, optional packages",
+        "demo": "the whole path below in a few minutes, on images that medgen draws itself",
     },
     "Train and use a model": {
         "train": "train a family on your data, or resume a run",

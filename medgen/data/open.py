@@ -36,10 +36,10 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
         location = Path(path).expanduser()
         return assemble(read(location, config), config, default_range, _short(location))
     dataset = registered(os.fspath(path))
-    own = dataset.config.to_json()
+    fields = dataset.config.to_json()
     if "window" in options or "percentiles" in options:  # the user's rule replaces the dataset's, whichever of the two that is
-        own |= {"window": None, "percentiles": None}
-    config = DataConfig.parse({**own, **options})
+        fields |= {"window": None, "percentiles": None}
+    config = DataConfig.parse({**fields, **options})
     opened = assemble(dataset.samples, config, default_range, dataset.name)
     own = dataset.image_spec.intensity
     if own.rule != "identity" or {"window", "percentiles", "range"} & set(options):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from medgen.data import Dataset
 from medgen.errors import ConfigError, RunError
-from medgen.evaluation.evaluate import evaluate_density, evaluate_pairs, evaluate_sets
 from medgen.evaluation.features import RANDOM_CONV, Extractor
+from medgen.evaluation.measure import evaluate_density, evaluate_pairs, evaluate_sets
 from medgen.evaluation.score import Score
 from medgen.evaluation.table import save_scores
 from medgen.interfaces import DensityModel, Generator, LatentModel

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medgen.interfaces import DensityModel, Generator, LatentModel, Model, Translator
+from medgen.interfaces import INTERFACES, DensityModel, Generator, LatentModel, Model, Translator
 from medgen.registry import find_family
 from medgen.report.blocks import Block, Bullets, Code, Links, Section, Table, Text, to_markdown
 from medgen.report.sections.facts import data_rows, metric_blocks
@@ -22,18 +22,18 @@ NOT_FOR_DIAGNOSIS = (
     "Not for diagnosis. This model and everything it produces are for research only and must not inform the care of any patient."
 )
 
-_USES: dict[type[Model], str] = {
-    Generator: "Drawing synthetic samples, to study and develop methods. Mark them as synthetic wherever they go.",
-    DensityModel: "Scoring samples by their log-density under the training distribution.",
-    Translator: "Predicting one image from another on the same grid, to study and develop methods.",
-    LatentModel: "Encoding, reconstructing and interpolating samples.",
+_USES = {
+    "generator": "Drawing synthetic samples, to study and develop methods. Mark them as synthetic wherever they go.",
+    "density": "Scoring samples by their log-density under the training distribution.",
+    "translator": "Predicting one image from another on the same grid, to study and develop methods.",
+    "latent": "Encoding, reconstructing and interpolating samples.",
 }
 
-_LIMITS: dict[type[Model], str] = {
-    Generator: "Samples may hold anatomy that no patient has, may miss rare findings, and carry every bias of the training data.",
-    DensityModel: "A high log-density does not mean healthy, nor a low one diseased; contrast and noise count as much as anatomy.",
-    Translator: "Structures may be added, moved or lost; whatever the source does not show is guessed.",
-    LatentModel: "Reconstructions lose fine detail; what an interpolation shows need not exist.",
+_LIMITS = {
+    "generator": "Samples may hold anatomy that no patient has, may miss rare findings, and carry every bias of the training data.",
+    "density": "A high log-density does not mean healthy, nor a low one diseased; contrast and noise count as much as anatomy.",
+    "translator": "Structures may be added, moved or lost; whatever the source does not show is guessed.",
+    "latent": "Reconstructions lose fine detail; what an interpolation shows need not exist.",
 }
 
 
@@ -68,7 +68,7 @@ def card_sections(run: Run) -> list[Section]:
 
 
 def _use(model: Model) -> list[Block]:
-    uses = [text for interface, text in _USES.items() if isinstance(model, interface)]
+    uses = [text for name, text in _USES.items() if isinstance(model, INTERFACES[name])]
     return [
         Text(NOT_FOR_DIAGNOSIS, "warning"),
         Bullets(uses),
@@ -121,7 +121,7 @@ def _training(run: Run, meta: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _limits(run: Run) -> list[str]:
     summary = run.data_summary()
-    lines = [text for interface, text in _LIMITS.items() if isinstance(run.model, interface)]
+    lines = [text for name, text in _LIMITS.items() if isinstance(run.model, INTERFACES[name])]
     count = summary.get("splits", {}).get("train")
     if count is not None:
         whose = "an unknown number of subjects" if summary.get("subjects") is None else f"data of {summary['subjects']} subjects in all"

@@ -184,13 +184,13 @@ def _upright(first: str, second: str) -> tuple[bool, tuple[bool, bool]]:
 
 
 def _window(spec: ImageSpec, reference: Array | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The spec's window where it is one that somebody chose; else the middle 99 % of the reference."""
+    """The window of images where somebody chose it, else the middle 99 % of the reference; signals have all of their range."""
     if spec.content == "labels":
         return (0.0,), (float(spec.channels - 1),)
     rule = spec.intensity
     spread = 1 if len(rule.low) == spec.channels else spec.channels
     low, high = list(rule.low * spread), list(rule.high * spread)
-    if reference is None or not len(reference) or (rule.clip and not rule.rule.startswith("full range of")):
+    if reference is None or not len(reference) or (spec.dim > 1 and rule.clip and not rule.rule.startswith("full range of")):
         return tuple(low), tuple(high)
     for c in range(spec.channels):
         values = np.asarray(reference[:, c], np.float64)

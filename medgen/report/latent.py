@@ -39,7 +39,7 @@ class Posterior:
         """
         mean, variance = self.mean.flatten(1), self.sd.flatten(1).square()
         if self.random:
-            return "KL (nats)", 0.5 * (mean.square() + variance - 1 - variance.clamp_min(1e-30).log()).mean(0)
+            return "KL to N(0, 1) in nats", 0.5 * (mean.square() + variance - 1 - variance.clamp_min(1e-30).log()).mean(0)
         return "variance", mean.var(0, correction=0)
 
 

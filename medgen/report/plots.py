@@ -128,7 +128,8 @@ def scatter(x: Array, labels: Array | None, names: Sequence[str], axes: tuple[st
         axes: names of the two axes.
         width: in inches.
     """
-    figure = new_figure(width, width * 0.8)
+    spread = np.ptp(x, axis=0)
+    figure = new_figure(width, width * float(np.clip(spread[1] / max(spread[0], 1e-12), 0.4, 0.8)) + 0.5)
     ax = tidy(figure.add_subplot(), x=axes[0], y=axes[1])
     if labels is None:
         ax.scatter(x[:, 0], x[:, 1], s=12, alpha=0.7, color=REAL, linewidth=0)

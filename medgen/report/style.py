@@ -6,6 +6,8 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medgen.registry import require
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def tidy(ax: Any, *, x: str = "", y: str = "", title: str = "") -> Any:
 
 
 def data_uri(figure: Figure, *, vector: bool = False) -> str:
-    """The figure as a data URI: PNG with at most 256 colours, or SVG."""
+    """The figure as a data URI: PNG, or SVG."""
     buffer = io.BytesIO()
     if vector:
         # Fixed ids and no date: the same run gives the same bytes.
@@ -58,8 +60,11 @@ def data_uri(figure: Figure, *, vector: bool = False) -> str:
 
 
 def _small(png: bytes) -> bytes:
-    """The same picture with a palette: grey images take a third of the space."""
-    image = require("PIL.Image", "eval").open(io.BytesIO(png)).convert("RGB").quantize(256, dither=0)
+    """The same pixels in less space: without transparency, and in one channel where all are grey."""
+    image = require("PIL.Image", "eval").open(io.BytesIO(png)).convert("RGB")
+    pixels = np.asarray(image)
+    if (pixels == pixels[..., :1]).all():
+        image = image.convert("L")
     out = io.BytesIO()
     image.save(out, format="png", optimize=True)
     return min(out.getvalue(), png, key=len)

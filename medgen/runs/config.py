@@ -41,7 +41,9 @@ class TrainConfig(Config):
     validate_every: int | None = Field(None, ge=1, description="Steps between validations; by default once per epoch.")
     patience: int = Field(0, ge=0, description="Validations without improvement after which training stops; 0 never stops early.")
     keep: Literal["last", "best"] = Field("last", description="Weights to save: the last, or those of the best validation.")
-    checkpoint_every: int | None = Field(None, ge=1, description="Steps between checkpoints for resuming; by default an epoch, and at least 100.")
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints for resuming; by default an epoch, and at least 100."
+    )
     log_every: int = Field(20, ge=1, description="Steps between rows of metrics.csv.")
     tensorboard: bool = Field(False, description="Also write TensorBoard logs.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of initial weights, order of the data, and training noise.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -113,6 +114,7 @@ def build(config: RunConfig, dataset: Dataset) -> Model:
 def _fabric(config: TrainConfig) -> Any:
     """Lightning Fabric, launched: with several devices the other ranks start here and run the same program."""
     fabric_class = require("lightning_fabric", "train").Fabric
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     accelerator = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("`device` is cuda, but this torch sees no CUDA device; use --device cpu.")

@@ -13,8 +13,8 @@ import torch
 from medgen.errors import ConfigError, DataError, PluginError, UnknownNameError
 from medgen.evaluation import evaluate_pairs, evaluate_sets, metric_plan, paired_values, plan_of
 from medgen.evaluation.distribution import frechet_distance
-from medgen.evaluation.evaluate import DENSITY, DISTRIBUTION, PAIRED
 from medgen.evaluation.features import RandomConv, extract
+from medgen.evaluation.measure import DENSITY, DISTRIBUTION, PAIRED
 from medgen.ops import philox_normal, philox_uniform
 from medgen.registry import MetricSpec, find, get_host, resolve
 from medgen.registry.host import Declared

@@ -75,7 +75,6 @@ class TestWords:
         assert torch.equal(philox_bits(1, index, 0, 1000)[:, :17], philox_bits(1, index, 0, 17))
 
 
-
 class TestUniform:
     @given(SEEDS, SAMPLES, STREAMS, st.integers(1, 9))
     @settings(max_examples=40)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,5 +54,5 @@ def test_learning_rate_rises_then_never_rises_again(total, warmup, schedule):
     factors = [lr_factor(s, total, schedule=schedule, warmup=warmup) for s in range(0, total, max(1, total // 50))]
     assert all(0.0 <= f <= 1.0 + 1e-12 for f in factors)
     peak = factors.index(max(factors))
-    assert all(a <= b + 1e-12 for a, b in zip(factors[:peak], factors[1 : peak + 1], strict=True))
-    assert all(a >= b - 1e-12 for a, b in zip(factors[peak:], factors[peak + 1 :], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(factors[: peak + 1]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(factors[peak:]))

@@ -30,7 +30,7 @@ def fit(out, data=None, **options):
 
 
 def weights(run):
-    return {name: value for name, value in run.model.state_dict().items()}
+    return dict(run.model.state_dict().items())
 
 
 def same(a, b):
@@ -69,7 +69,9 @@ def test_accumulation_gives_the_same_gradient(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 5])
-@pytest.mark.parametrize("extra", [{}, {"ema": 0.9}, {"keep": "best", "validate_every": 2}, {"precision": "bfloat16", "optimizer": "rmsprop"}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"ema": 0.9}, {"keep": "best", "validate_every": 2}, {"precision": "bfloat16", "optimizer": "rmsprop"}]
+)
 def test_resume_is_bit_equal_to_an_uninterrupted_run(tmp_path, monkeypatch, stop_at, extra):
     data = from_arrays(images())
     whole = fit(tmp_path / "whole", data, **extra)
@@ -87,7 +89,7 @@ def test_resume_is_bit_equal_to_an_uninterrupted_run(tmp_path, monkeypatch, stop
     again = resume(tmp_path / "cut", data=data, show=False)
     assert same(weights(whole), weights(again))
     assert not again.resume_dir.exists()
-    expected = [r for r in whole.metrics()]
+    expected = list(whole.metrics())
     assert again.metrics() == expected
 
 
@@ -229,7 +231,9 @@ class TwoPlayers(medgen.Generator, PreparesOnData):
         return self.a * noise.normal(*self.image_spec.size)
 
     def phases(self):
-        critic = medgen.Phase("critic", [self.b], self._critic, repeat=2, validate=False, optimizer={"lr": 0.5, "optimizer": "sgd"}, after=self._clip)
+        critic = medgen.Phase(
+            "critic", [self.b], self._critic, repeat=2, validate=False, optimizer={"lr": 0.5, "optimizer": "sgd"}, after=self._clip
+        )
         return [critic, medgen.Phase("generator", [self.a], self._generator, every=3)]
 
     def _clip(self):
@@ -260,8 +264,21 @@ def toys(monkeypatch):
     for name in ("Toy", "TwoPlayers", "ToyConfig"):
         monkeypatch.setattr(sys.modules[__name__], name, globals()[name], raising=False)
     own = host.Host()
-    own.plugins.append(host.PluginStatus("toys", "toys", "0", __name__, state="ready", items={"medgen_families": [
-        host.Declared(_spec("toy", "Toy"), "toys", "0"), host.Declared(_spec("two_players", "TwoPlayers"), "toys", "0")]}))
+    own.plugins.append(
+        host.PluginStatus(
+            "toys",
+            "toys",
+            "0",
+            __name__,
+            state="ready",
+            items={
+                "medgen_families": [
+                    host.Declared(_spec("toy", "Toy"), "toys", "0"),
+                    host.Declared(_spec("two_players", "TwoPlayers"), "toys", "0"),
+                ]
+            },
+        )
+    )
     for module in ("medgen.registry.host", "medgen.registry.names"):
         monkeypatch.setattr(f"{module}.get_host", lambda: own)
 
@@ -269,14 +286,26 @@ def toys(monkeypatch):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("module", r"the loss is not finite at step 4, phase 'fit': the first output that is not finite is that of 'inner.second' \(Breaks\)"),
+        (
+            "module",
+            r"the loss is not finite at step 4, phase 'fit': the first output that is not finite is that of 'inner.second' \(Breaks\)",
+        ),
         ("loss", r"the loss is not finite at step 4, phase 'fit': every module's output is finite"),
         ("gradient", r"the gradient is not finite at step 4, phase 'fit'"),
     ],
 )
 def test_a_non_finite_number_stops_with_a_diagnosis(toys, tmp_path, where, message):
     with pytest.raises(NonFiniteError, match=message):
-        train("toy", from_arrays(images()), tmp_path / "a", model={"bad_step": 3, "where": where}, steps=8, batch_size=8, checkpoint_every=2, show=False)
+        train(
+            "toy",
+            from_arrays(images()),
+            tmp_path / "a",
+            model={"bad_step": 3, "where": where},
+            steps=8,
+            batch_size=8,
+            checkpoint_every=2,
+            show=False,
+        )
     kept = list((tmp_path / "a" / "resume").iterdir())
     assert [p.name for p in kept] == ["step-000000002"], "the last good checkpoint is kept"
 

@@ -42,7 +42,9 @@ def log_density(context: Context) -> Section | None:
     figure = histogram({name: v.numpy() for name, v in values.items()}, x="ln p(x) in nats")
     blocks: list[Block] = [
         Text(text),
-        Picture.of(figure, "Histograms of the log-density", "Held-out values far to the left: overfitting.", vector=True),
+        Picture.of(
+            figure, "Histograms of the log-density", "Held-out values far to the left of the training ones mean overfitting.", vector=True
+        ),
     ]
     if context.spec.dim:
         blocks.append(_extremes(context, held, values[context.split_name]))

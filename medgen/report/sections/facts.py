@@ -28,8 +28,8 @@ def metric_blocks(run: Run) -> list[Block]:
     file = run.path / "evaluation.json"
     if not file.is_file():
         return [
-            Text("Not evaluated yet. This computes every metric that fits, then `medgen report` shows them here:"),
-            Code(f"medgen evaluate {run.path}"),
+            Text("Not evaluated yet. The first command computes every metric that fits, the second shows them here:"),
+            Code(f"medgen evaluate {run.path}\nmedgen report {run.path}"),
         ]
     try:
         scores = load_scores(file)

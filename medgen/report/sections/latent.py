@@ -33,7 +33,7 @@ def latent_space(context: Context) -> Section | None:
     if context.data is not None:
         batch = context.fetch(context.held_out(_ENCODED))
         posterior = posterior_of(model, batch.x, batch.condition)
-    blocks: list[Block] = [Text(f"Latents have shape {' x '.join(map(str, model.latent_shape))}.")]
+    blocks: list[Block] = [Text(_size(model.latent_shape))]
     condition = context.neutral_condition()
     if condition is None:
         blocks.append(Text("Nothing is decoded here: the model needs an image as condition.", "note"))
@@ -44,6 +44,12 @@ def latent_space(context: Context) -> Section | None:
     if posterior is not None and batch is not None and posterior.mean[0].numel() > 1 and len(posterior.mean) > 2:
         blocks.append(_means(context, posterior, batch))
     return Section("latent", "Latent space", blocks)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"A latent is a vector of {shape[0]} value{'s' if shape[0] > 1 else ''}."
+    return f"A latent has shape {' x '.join(map(str, shape))}."
 
 
 def _plane(context: Context, model: LatentModel, condition: Condition, posterior: Posterior | None) -> Block:

@@ -27,11 +27,10 @@ def reconstructions(context: Context) -> Section | None:
     # Through model units and back: values that a window clips are no error of the model.
     real = context.stored(batch.x)
     error = difference(real, fake, context.display)
-    unit = "of positions are wrong" if context.display.labels else f"{context.display.unit} is the mean |difference|"
-    amount = f"{100 * error.mean():.2f} %" if context.display.labels else f"{error.mean():.4g}"
-    text = (
-        f"decode(mean of q(z|x)) of {len(rows)} {context.split_name} samples. {amount} {unit} over those shown. {context.display.caption}"
-    )
+    amount = f"Mean |difference|: {error.mean():.4g} {context.display.unit}."
+    if context.display.labels:
+        amount = f"{100 * error.mean():.2f} % of positions get another class."
+    text = f"decode(mean of q(z|x)) of {len(rows)} {context.split_name} samples. {amount} {context.display.caption}"
     alt = "Inputs, reconstructions and their absolute differences"
     if spec.dim == 0:
         names = list(spec.channel_names) or [f"feature {k + 1}" for k in range(spec.channels)]

@@ -22,6 +22,7 @@ _CLOUD = 1000  # vectors drawn as points
 _MOST_CLASSES = 12
 _VALUES = 1 << 27  # training values compared with
 _SHOWN = 8
+_SIGNALS = 24  # shown in a grid
 
 
 def samples(context: Context) -> Section | None:
@@ -60,7 +61,7 @@ def _layout(context: Context, n: int) -> int:
 
 
 def _grids(context: Context) -> list[Block]:
-    fake = context.stored(context.generated)
+    fake = context.stored(context.generated[: _SIGNALS if context.spec.dim == 1 else None])
     columns = _layout(context, len(fake))
     pictures = []
     if context.data is not None:
@@ -74,30 +75,37 @@ def _grids(context: Context) -> list[Block]:
 
 def _by_class(context: Context, names: tuple[str, ...]) -> list[Block]:
     shown = names[:_MOST_CLASSES]
-    columns = max(1, min(_layout(context, context.samples), context.samples // len(shown)))
-    fake = torch.cat([context.draw(columns, label=name)[0] for name in shown])
+    total = min(context.samples, _SIGNALS) if context.spec.dim == 1 else context.samples
+    each = max(1, total // len(shown))
+    columns = _layout(context, each)
+    each = each // columns * columns  # whole rows
+    titles = [f"class {name}" if name.isdigit() else name for name in shown]
+    row_names = [title if row == 0 else "" for title in titles for row in range(each // columns)]
     pictures = []
     if context.data is not None:
-        figure = tile_rows(_real_rows(context, len(shown), columns), context.display, width=6.0, title="Real", row_names=shown)
-        pictures.append(Picture.of(figure, "Real samples, one row per class", f"{context.split_name.capitalize()} samples."))
-    figure = sample_grid(context.stored(fake), context.display, columns=columns, width=6.0, title="Generated", row_names=shown, colour=FAKE)
-    caption = f"Samples of seed {context.seed}; a column has the same noise, so that only the class changes along it."
-    pictures.append(Picture.of(figure, "Generated samples, one row per class", caption))
+        figure = tile_rows(_real_rows(context, len(shown), each, columns), context.display, width=6.0, title="Real", row_names=row_names)
+        pictures.append(Picture.of(figure, "Real samples by class", f"{context.split_name.capitalize()} samples."))
+    fake = context.stored(torch.cat([context.draw(each, label=name)[0] for name in shown]))
+    figure = sample_grid(fake, context.display, columns=columns, width=6.0, title="Generated", row_names=row_names, colour=FAKE)
+    caption = (
+        f"Samples 0 to {each - 1} of seed {context.seed} of each class: in the same place the noise is the same, only the class differs."
+    )
+    pictures.append(Picture.of(figure, "Generated samples by class", caption))
     blocks: list[Block] = [*_intro(context), Row(pictures)]
     if len(shown) < len(names):
         blocks.append(Text(f"The first {len(shown)} of {len(names)} classes are shown.", "note"))
     return blocks
 
 
-def _real_rows(context: Context, classes: int, columns: int) -> list[list[Tile | None]]:
+def _real_rows(context: Context, classes: int, each: int, columns: int) -> list[list[Tile | None]]:
     assert context.data is not None
-    rows = context.data.splits[context.split]
-    labels = context.data.samples.labels
+    rows, labels = context.data.splits[context.split], context.data.samples.labels
     assert labels is not None
-    out = []
+    out: list[list[Tile | None]] = []
     for k in range(classes):
-        own = context.data.stored(rows[labels[rows] == k][:columns])
-        out.append([*(Tile(x, colour=REAL) for x in own), *[None] * (columns - len(own))])
+        own = context.data.stored(rows[labels[rows] == k][:each])
+        tiles = [*(Tile(x, colour=REAL) for x in own), *[None] * (each - len(own))]
+        out += [tiles[start : start + columns] for start in range(0, each, columns)]
     return out
 
 

@@ -58,7 +58,9 @@ class TestEvery:
         condition = label(model, 64)
         every = model.sample(64, condition=condition, noise=Noise(5, index), micro_batch=64)
         for rows in (slice(0, 1), slice(7, 14), slice(1, 64, 2)):
-            part = model.sample(len(index[rows]), condition=condition[rows] if condition else None, noise=Noise(5, index[rows]), micro_batch=7)
+            part = model.sample(
+                len(index[rows]), condition=condition[rows] if condition else None, noise=Noise(5, index[rows]), micro_batch=7
+            )
             torch.testing.assert_close(part, every[rows], atol=1e-5, rtol=0)
         assert torch.equal(every, model.sample(64, condition=condition, noise=Noise(5, index), micro_batch=64))
         assert torch.equal(before, torch.random.get_rng_state())
@@ -110,7 +112,16 @@ def test_a_wider_latent_reconstructs_better(tmp_path):
     data = from_arrays((factors @ basis).reshape(160, 8, 8).numpy())
     errors = {}
     for width in (2, 5):
-        run = train("ae", data, tmp_path / str(width), model={"latent_dim": width, "channels": [16], "blocks": 0}, steps=200, lr=2e-2, batch_size=32, show=False)
+        run = train(
+            "ae",
+            data,
+            tmp_path / str(width),
+            model={"latent_dim": width, "channels": [16], "blocks": 0},
+            steps=200,
+            lr=2e-2,
+            batch_size=32,
+            show=False,
+        )
         x = data.fetch(data.splits["val"]).x
         errors[width] = (run.model.reconstruct(x) - x).square().mean().item()
     assert errors[5] < 0.5 * errors[2]

@@ -149,7 +149,11 @@ def test_every_output_depends_on_the_condition(prior):
         for p in model.parameters():
             p.add_(0.1 * torch.sin(torch.arange(p.numel(), dtype=p.dtype) * 1.7).reshape(p.shape))
     base = {"label": torch.tensor([0]), "attributes": torch.zeros(1, 2)}
-    others = [{**base, "label": torch.tensor([2])}, {**base, "attributes": torch.tensor([[1.0, 0.0]])}, {**base, "attributes": torch.tensor([[0.0, 1.0]])}]
+    others = [
+        {**base, "label": torch.tensor([2])},
+        {**base, "attributes": torch.tensor([[1.0, 0.0]])},
+        {**base, "attributes": torch.tensor([[0.0, 1.0]])},
+    ]
     z, x = torch.randn(1, 2), torch.rand(1, *spec.size)
     for other in others:
         a, b = Condition(base), Condition(other)
