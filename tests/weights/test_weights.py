@@ -235,7 +235,7 @@ def test_shared_and_strided_tensors_are_stored_as_they_read(tmp_path):
     assert torch.equal(found["c"], base[:, 1])
 
 
-# no code in data, anywhere -------------------------------------------------------------------------------------------------------------------
+# no code in data, anywhere ----------------------------------------------------------------------------------
 
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 CODE_LOADERS = {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "np.save"}
