@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medgen.data import Dataset
 from medgen.interfaces import Batch, Model, Noise, Phase, PreparesOnData, Step
@@ -22,6 +22,7 @@ from medgen.training.log import MetricLog, Progress
 from medgen.training.optim import lr_factor, make_optimizer
 from medgen.training.order import BatchOrder, prefetched
 from medgen.training.signals import Interrupt
+from medgen.training.turn import PhaseModule, Piece, only
 from medgen.training.validation import validation_losses
 
 __all__ = ["Loop", "Position"]
@@ -44,24 +45,6 @@ class Position:
     stale: int = 0
     stopped: bool = False
     precision: dict[str, Any] = field(default_factory=dict)
-
-
-class _Piece:
-    """One phase's share of a batch on this rank. A plain class, since Fabric's conversion of inputs refuses frozen dataclasses."""
-
-    def __init__(self, phase: Phase, batch: Batch, step: Step, seed: int) -> None:
-        self.phase, self.batch, self.step, self.seed = phase, batch, step, seed
-
-
-class _PhaseModule(nn.Module):
-    """Gives every phase's loss one `forward`, which is what distributed wrappers and autocast act on."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, piece: _Piece) -> dict[str, Tensor]:
-        return dict(piece.phase.loss(piece.batch, piece.step))
 
 
 class Loop:
@@ -95,7 +78,7 @@ class Loop:
         if not self.phases:
             return
         optimizers = [make_optimizer(phase, self.config) for phase in self.phases]
-        self.module, *wrapped = self.fabric.setup(_PhaseModule(self.model), *optimizers)
+        self.module, *wrapped = self.fabric.setup(PhaseModule(self.model), *optimizers)
         self.optimizers = dict(zip((p.name for p in self.phases), wrapped, strict=True))
         self.base_lr = {p.name: o.param_groups[0]["lr"] for p, o in zip(self.phases, optimizers, strict=True)}
         self.ema = EMA(self.model, self.config.ema) if self.config.ema else None
@@ -152,7 +135,7 @@ class Loop:
         if self.position.batches == 0:
             check_range(self.model, batch)
         optimizer = self.optimizers[phase.name]
-        with _only(self.model, phase.parameters):
+        with only(self.model, phase.parameters):
             optimizer.zero_grad(set_to_none=True)
             sums = self._gradients(phase, batch)
             for group in optimizer.param_groups:
@@ -182,16 +165,16 @@ class Loop:
                 self._check_finite(norm, "gradient", piece)
         return sums
 
-    def _piece(self, phase: Phase, batch: Batch, part: int) -> _Piece:
+    def _piece(self, phase: Phase, batch: Batch, part: int) -> Piece:
         """Rows of this rank and part. A row's noise depends on its place in the global batch alone."""
         share = len(batch) // self.config.accumulate
         first = self.position.batches * self.order.size + self.fabric.global_rank * len(batch) + part * share
         noise = Noise(self.config.seed, torch.arange(first, first + share, device=batch.x.device))
         digest = hashlib.blake2b(f"{self.config.seed}/{first}".encode(), digest_size=8).digest()
         step = Step(self.position.step, self.total, noise)
-        return _Piece(phase, batch[part * share : (part + 1) * share], step, int.from_bytes(digest, "little") >> 1)
+        return Piece(phase, batch[part * share : (part + 1) * share], step, int.from_bytes(digest, "little") >> 1)
 
-    def _check_finite(self, value: Tensor, what: str, piece: _Piece) -> None:
+    def _check_finite(self, value: Tensor, what: str, piece: Piece) -> None:
         if not bool(torch.isfinite(value)):
 
             def again() -> Any:
@@ -295,20 +278,6 @@ class Loop:
 
     def _lr(self, step: int) -> float:
         return self.base_lr[self.phases[0].name] * self._factor(step)
-
-
-@contextmanager
-def _only(model: Model, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Gradients for one player only; the others' parameters are constants for the time being."""
-    chosen = {id(p) for p in parameters}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    for parameter in others:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in others:
-            parameter.requires_grad_(True)
 
 
 def _note(values: Mapping[tuple[str, str], float]) -> str:
