@@ -27,6 +27,7 @@ class PhaseModule(nn.Module):
         self.model = model
 
     def forward(self, piece: Piece) -> dict[str, Tensor]:
+        """The losses of one piece, by name."""
         return dict(piece.phase.loss(piece.batch, piece.step))
 
 
