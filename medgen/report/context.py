@@ -55,6 +55,7 @@ class Context:
         if before != data.fingerprint:
             self.problem = f"what lies at {self.run.config.data} is not the data of this run (fingerprint {before[:12]} in training)."
             return None
+        self.run.dataset = data  # conditions are drawn from the run's data, which may not be open to the run itself
         return data
 
     @property
