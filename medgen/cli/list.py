@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.datasets or options.metrics:
         if any((options.interface, options.dims is not None, options.log_prob, options.condition)):
-            parser.error("--interface, --dims, --log-prob and --condition choose among families")
+            parser.error("--interface, --dims, --log_prob and --condition choose among families")
         hook = "medgen_datasets" if options.datasets else "medgen_metrics"
         items = search(hook, options.pattern)
     else:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("pattern", nargs="?", default="*", help="wildcard over names, aliases and DISTRIBUTION/NAME")
     parser.add_argument("--interface", choices=INTERFACES, help="families with this interface")
     parser.add_argument("--dims", type=int, choices=(0, 1, 2, 3), help="families for this number of spatial axes; 0 means vectors")
-    parser.add_argument("--log-prob", choices=LOG_PROBS, help="families whose log-density is of this kind")
+    parser.add_argument("--log_prob", "--log-prob", choices=LOG_PROBS, help="families whose log-density is of this kind")
     parser.add_argument("--condition", metavar="SLOT", help="families that accept a condition slot of this name or kind")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--datasets", action="store_true", help="list datasets")

@@ -77,7 +77,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     Raises:
         ConfigError: an unknown option or a stray word.
     """
-    options, rest = parser.parse_known_args(argv)
+    options, rest = parser.parse_known_args([_underscored(word) for word in argv])
     if rest:
         known = sorted(name for action in parser._actions for name in action.option_strings)
         word = rest[0].split("=")[0]
@@ -86,6 +86,16 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
             f"unknown {'option' if word.startswith('-') else 'argument'} {word!r}{hint.removesuffix('?') + '?' if 'mean' in hint else ''}"
         )
     return options
+
+
+def _underscored(word: str) -> str:
+    """--batch-size is --batch_size; values stay as they are.
+
+    >>> _underscored("--batch-size=8-9")
+    '--batch_size=8-9'
+    """
+    name, sign, value = word.partition("=")
+    return "--" + name[2:].replace("-", "_") + sign + value if word.startswith("--") else word
 
 
 def given(options: argparse.Namespace, prefix: str, fields: Iterable[str]) -> dict[str, Any]:
