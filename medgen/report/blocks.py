@@ -16,19 +16,20 @@ __all__ = ["Block", "Bullets", "Code", "Details", "Links", "Picture", "Row", "Se
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a "warning" stands out."""
+    """A paragraph; a "warning" stands out, a "heading" begins a part of the section."""
 
     kind: ClassVar[str] = "text"
     text: str
-    tone: Literal["plain", "note", "warning"] = "plain"
+    tone: Literal["plain", "note", "warning", "heading"] = "plain"
 
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list of short texts."""
+    """A list of short texts; `small` ones are for looking up."""
 
     kind: ClassVar[str] = "bullets"
     items: Sequence[str]
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,10 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
 
 def _markdown(block: Block) -> str:
     match block:
+        case Text(text, "warning"):
+            return f"> **{_escaped(text)}**"
         case Text(text, tone):
-            return _escaped(text) if tone == "plain" else f"> **{_escaped(text)}**"
+            return f"### {_escaped(text)}" if tone == "heading" else _escaped(text)
         case Bullets(items):
             return "\n".join(f"- {_escaped(item)}" for item in items)
         case Links():

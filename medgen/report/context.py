@@ -22,6 +22,7 @@ from medgen.runs.sample import sample_cells
 __all__ = ["Context"]
 
 _REFERENCE = 64  # samples that fix the grey window
+_SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
 
 @dataclass
@@ -81,20 +82,30 @@ class Context:
 
     @cached_property
     def split(self) -> str:
-        """The split that real samples are shown from: held out where there is one."""
+        """The split that real samples are shown from: held out where there is one that shows something.
+
+        Held-out slices of a single volume are a slab at its end, often nothing but air.
+        """
         assert self.data is not None
-        return next(name for name in ("val", "test", "train") if len(self.data.splits.get(name, ())))
+        names = [name for name in _SPLITS if len(self.data.splits.get(name, ()))]
+        return next((name for name in names if not self.is_empty(name)), names[0])
+
+    def is_empty(self, split: str) -> bool:
+        """Whether most samples of a split hold one value throughout."""
+        assert self.data is not None
+        values = self.data.stored(_spread(self.data.splits[split], _REFERENCE))
+        flat = values.reshape(len(values), -1)
+        return self.spec.numel > 1 and bool(np.mean(flat.max(1) == flat.min(1)) > 0.5)
 
     @property
     def split_name(self) -> str:
         """For captions."""
-        return {"val": "validation", "test": "test", "train": "training"}[self.split]
+        return _SPLITS[self.split]
 
     def held_out(self, n: int) -> Array:
         """Up to n sample numbers of `split`, spread over it: neighbours in a file are often slices of one volume."""
         assert self.data is not None
-        rows = self.data.splits[self.split]
-        return np.asarray(rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.int64))], np.int64)
+        return _spread(self.data.splits[self.split], n)
 
     def fetch(self, rows: Array) -> Batch:
         """Real samples as the model takes them, on the CPU."""
@@ -145,3 +156,8 @@ class Context:
         kinds = {spec.kind: spec for spec in self.model.conditions}
         parts = [f"class {kinds['label'].names[0]}"] if "label" in kinds else []
         return " and ".join([*parts, *(["mean attributes"] if "attributes" in kinds else [])])
+
+
+def _spread(rows: Array, n: int) -> Array:
+    """Up to n of the rows, evenly spaced."""
+    return np.asarray(rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.int64))], np.int64)

@@ -79,7 +79,7 @@ class Display:
         """Fitted to samples in stored units, [N, C, *S] (label maps [N, 1, *S]); without any, to the spec alone.
 
         >>> Display.of(ImageSpec(channels=1, shape=(8, 8, 8))).views[0].name
-        'middle of axis 0'
+        'axis 0'
         """
         low, high = _window(spec, reference)
         levels = label_values(spec) if spec.content == "labels" else ()
@@ -165,7 +165,7 @@ def _view(spec: ImageSpec, channel: int | None, axis: int | None, name: str, pro
     lengths = tuple(spec.shape[k] * (spec.spacing[k] if spec.spacing else 1.0) for k in in_plane)
     turn, flip = _upright(codes[own[0]], codes[own[1]]) if codes else (False, (False, False))
     if axis is not None:
-        plane = _PLANES[codes[axis]] if codes else f"{'projection along' if project else 'middle of'} axis {axis}"
+        plane = _PLANES[codes[axis]] if codes else f"axis {axis}"
         name = f"{name} {plane}".strip()
     size = (lengths[1], lengths[0]) if turn else (lengths[0], lengths[1])
     return View(name, channel, axis, project and axis is not None, turn, flip, size)

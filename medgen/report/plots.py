@@ -20,10 +20,11 @@ _MOST = 4  # features in a pair plot
 _DECADES = 100.0
 
 
-def curves(rows: Sequence[Mapping[str, Any]], *, width: float = 9.0) -> Figure:
+def curves(rows: Sequence[Mapping[str, Any]], *, width: float = 10.0) -> Figure:
     """Training (blue) and validation (vermilion) values against steps, one panel per phase and name.
 
-    The vertical axis is logarithmic where all values are positive and span more than two decades.
+    The vertical axis is logarithmic where all values are positive and span more than two decades; else a start that would flatten the
+    rest is cut off.
 
     Args:
         rows: of metrics.csv: "step", "split", "phase", "name", "value".
@@ -31,7 +32,7 @@ def curves(rows: Sequence[Mapping[str, Any]], *, width: float = 9.0) -> Figure:
     """
     panels = list(dict.fromkeys((str(row["phase"]), str(row["name"])) for row in rows))
     panels.sort(key=lambda key: key == ("", "lr"))  # the learning rate comes last
-    columns = min(3, max(1, len(panels)))
+    columns = 4 if len(panels) == 4 else min(3, max(1, len(panels)))
     lines = math.ceil(len(panels) / columns)
     figure = new_figure(width if columns > 1 else 5.0, 2.5 * max(1, lines))
     for number, (phase, name) in enumerate(panels, 1):
@@ -44,9 +45,23 @@ def curves(rows: Sequence[Mapping[str, Any]], *, width: float = 9.0) -> Figure:
         values = [row["value"] for row in own if math.isfinite(row["value"])]
         if values and min(values) > 0 and max(values) > _DECADES * min(values):
             ax.set_yscale("log")
+        elif span := _settled(own):
+            ax.set_ylim(*span)
         if number == 1:
             ax.legend(frameon=False, fontsize=9)
     return figure
+
+
+def _settled(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Vertical limits after the first tenth of the steps, where the start would flatten the rest of the curve."""
+    end = max(row["step"] for row in rows)
+    every = [row["value"] for row in rows if math.isfinite(row["value"])]
+    late = [row["value"] for row in rows if math.isfinite(row["value"]) and row["step"] > 0.1 * end]
+    if len(late) < 4 or not max(late) > min(late):
+        return None
+    span = max(late) - min(late)
+    low, high = max(min(every), min(late) - 0.1 * span), min(max(every), max(late) + 0.3 * span)
+    return (low - 0.05 * span, high + 0.05 * span) if max(every) - min(every) > 3 * span else None
 
 
 def cloud(sets: Mapping[str, Array], names: Sequence[str], *, width: float = 6.0) -> Figure:
@@ -72,7 +87,9 @@ def cloud(sets: Mapping[str, Array], names: Sequence[str], *, width: float = 6.0
             ax = tidy(figure.add_subplot(d, d, i * d + j + 1), x=names[j] if i == d - 1 else "", y=names[i] if j == 0 and i else "")
             for (name, x), colour in zip(sets.items(), PALETTE, strict=False):
                 if i == j:
-                    ax.hist(x[:, i], bins=_bins([s[:, i] for s in sets.values()]), density=True, histtype="step", color=colour, label=name)
+                    bins = _bins([s[:, i] for s in sets.values()])
+                    weights = np.full(len(x), 1 / max(1, len(x)))  # shares: a set may lie wholly outside the bins
+                    ax.hist(x[:, i], bins=bins, weights=weights, histtype="step", color=colour, label=name)
                 else:
                     ax.scatter(x[:, j], x[:, i], s=4, alpha=0.5, color=colour, linewidth=0)
             if i == j == 0:

@@ -35,6 +35,16 @@ def test_a_log_axis_is_for_positive_values_over_more_than_two_decades(values: li
     assert ax.get_yscale() == scale
 
 
+def test_a_start_that_would_flatten_the_rest_is_cut_off() -> None:
+    values = [1000.0, -5.0, *(-6.0 - 0.01 * k for k in range(20))]
+    (ax,) = curves([row(k, "train", "p", "loss", v) for k, v in enumerate(values)]).axes
+    low, high = ax.get_ylim()
+    assert low < min(values)
+    assert max(values[3:]) < high < 0
+    (ax,) = curves([row(k, "train", "p", "loss", float(k)) for k in range(20)]).axes
+    assert ax.get_ylim()[1] > 19
+
+
 @pytest.mark.parametrize(("features", "axes"), [(1, 1), (2, 1), (3, 6), (5, 10)])
 def test_clouds_by_number_of_features(features: int, axes: int) -> None:
     figure = cloud({"real": X[:, :features], "generated": X[:5, :features]}, NAMES[:features])

@@ -179,7 +179,14 @@ def test_metrics_come_with_recipes_or_with_the_command_that_makes_them(trained: 
         [Score("frechet_distance", 12.345, 10.0, 14.0, 64, {"extractor": "random_conv"}, "lower", "n < 2000")], run.path / "evaluation.json"
     )
     text = report(run, None)[1].text
-    for part in ("12.35", "[10.00, 14.00]", "extractor=random_conv", "frechet_distance: n < 2000", "lower is better"):
+    for part in (
+        "12.35",
+        "[10.00, 14.00]",
+        "extractor=random_conv",
+        "frechet_distance: n < 2000",
+        "lower",
+        "Generated against real samples",
+    ):
         assert part in text
     assert "frechet" in (run.path / "card.md").read_text()
     (run.path / "evaluation.json").write_text("{")

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from medgen.data import Dataset
+from medgen.data.samples import ArrayStore
 from medgen.interfaces import Noise
+from medgen.report.blocks import Text
 from medgen.report.context import Context
+from medgen.report.sections import facts
 from medgen.report.sections.samples import nearest_sample
 from medgen.runs import Run
 from medgen.runs.conditions import ConditionSource
@@ -44,6 +48,19 @@ def test_real_samples_are_held_out_spread_and_without_repeats(trained: Trained) 
     assert len(set(rows.tolist())) == 3
     assert set(rows.tolist()) <= set(data.splits["val"].tolist())
     assert context.held_out(10_000).tolist() == data.splits["val"].tolist()
+
+
+def test_training_samples_are_shown_where_held_out_ones_are_empty(trained: Trained) -> None:
+    run, data = trained("2d")
+    assert isinstance(data.samples.store, ArrayStore)
+    values = data.samples.store.values.copy()
+    values[data.splits["val"]] = 0.25
+    values[data.splits["test"]] = 0.25
+    empty = replace(data, samples=replace(data.samples, store=ArrayStore(values)))
+    context = Context(Run(run.path), given=empty)
+    assert context.split == "train"
+    section = facts.data(context)
+    assert any("mostly empty" in block.text for block in section.blocks if isinstance(block, Text))
 
 
 def test_the_neutral_condition_fits_the_model(trained: Trained) -> None:

@@ -39,12 +39,11 @@ def log_density(context: Context) -> Section | None:
         text += f" Mean +- 2 standard errors: {', '.join(parts)} nats."
     if not all(bool(v.isfinite().all()) for v in values.values()):
         return Section("density", "Log-density", [Text(text), Text("Some values are infinite or undefined; no histogram.", "warning")])
+    hint = "Held-out values far to the left of the training ones mean overfitting." if len(values) > 1 else ""
     figure = histogram({name: v.numpy() for name, v in values.items()}, x="ln p(x) in nats")
     blocks: list[Block] = [
         Text(text),
-        Picture.of(
-            figure, "Histograms of the log-density", "Held-out values far to the left of the training ones mean overfitting.", vector=True
-        ),
+        Picture.of(figure, "Histograms of the log-density", hint, vector=True),
     ]
     if context.spec.dim:
         blocks.append(_extremes(context, held, values[context.split_name]))

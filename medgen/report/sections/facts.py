@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medgen.errors import DataError
+from medgen.errors import DataError, MedgenError
 from medgen.evaluation import Score, load_scores
 from medgen.evaluation.table import recipe_lines
+from medgen.registry import find
 from medgen.report.blocks import Block, Bullets, Code, Details, Picture, Section, Table, Text
 from medgen.report.context import Context
 from medgen.report.plots import curves
@@ -35,14 +36,34 @@ def metric_blocks(run: Run) -> list[Block]:
         scores = load_scores(file)
     except DataError as error:
         return [Text(f"evaluation.json cannot be read: {error}", "warning")]
-    rows = [(s.name, s.figure, s.interval, str(s.n), f"{s.better} is better") for s in scores]
-    blocks: list[Block] = [Table(("metric", "value", "95 % interval", "n", ""), rows)]
-    blocks += [Text(note, "warning") for note in _notes(scores)]
-    return [
-        *blocks,
-        Text("How each figure was made; the same name with another recipe is another quantity:"),
-        Bullets(recipe_lines(scores)),
-    ]
+    blocks: list[Block] = [Text("Each figure with how it was made: the same name with another recipe is another quantity.")]
+    for title, group in _groups(scores).items():
+        rows = [(s.name, s.figure, s.interval, str(s.n), s.better) for s in group]
+        blocks += [Text(title, "heading"), Table(("metric", "value", "95 % interval", "n", "better"), rows)]
+        blocks += [Text(note, "note") for note in _notes(group)]
+        blocks.append(Bullets(recipe_lines(group), small=True))
+    return blocks
+
+
+def _groups(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """The scores by what they compare, as their metrics say; those of metrics that are not installed come last."""
+    titles = {
+        "distribution": "Generated against real samples",
+        "paired": "Reconstructions or translations against their originals",
+        "density": "Log-density of real samples",
+        "": "Other",
+    }
+    kinds = {score.name: _kind(score) for score in scores}
+    groups = {title: [score for score in scores if kinds[score.name] == kind] for kind, title in titles.items()}
+    return {title: group for title, group in groups.items() if group}
+
+
+def _kind(score: Score) -> str:
+    try:
+        kind: str = find("medgen_metrics", score.name).spec.kind
+    except MedgenError:
+        return ""
+    return kind
 
 
 def _notes(scores: Sequence[Score]) -> list[str]:
@@ -80,6 +101,9 @@ def data(context: Context) -> Section:
     blocks: list[Block] = []
     if context.problem:
         blocks.append(Text(f"The data is not at hand, so nothing real is shown. {context.problem}", "note"))
+    if context.data is not None and context.split == "train" and len(context.data.splits.get("val", ())):
+        why = "Held-out samples are mostly empty, so this report shows training samples; --min_foreground leaves empty slices out."
+        blocks.append(Text(why, "warning"))
     if not summary:
         return Section("data", "Data", [*blocks, Text("data.json is missing: what the data was is not known.", "warning")])
     blocks += [Text(warning, "warning") for warning in summary.get("warnings", ())]

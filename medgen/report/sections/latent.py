@@ -179,16 +179,18 @@ def choose_pairs(batch: Batch, labels: Array | None, count: int) -> list[tuple[i
     Samples with a missing condition are left out, and so are pairs whose classes the model would have to mix.
     """
     whole = [i for i in range(len(batch)) if all(bool(batch.condition.mask(name)[i]) for name in batch.condition.values)]
+    flat = batch.x.flatten(1)
+    whole = [i for i in whole if flat.shape[1] == 1 or flat[i].max() > flat[i].min()] or whole  # not from an empty slice
     fixed = {name: value for name, value in batch.condition.values.items() if not value.is_floating_point()}
     pairs: list[tuple[int, int]] = []
-    free = list(whole)
+    free = [whole[i] for i in np.random.Generator(np.random.Philox(0)).permutation(len(whole))]  # neighbours in a file are often alike
     while free and len(pairs) < count:
         a = free.pop(0)
         fits = [b for b in free if all(torch.equal(v[a], v[b]) for v in fixed.values())]
         if labels is not None and not fixed:
             fits = [b for b in fits if labels[a] != labels[b]] or fits
         if fits:
-            b = fits[len(fits) // 2]  # not the next: neighbours in a file are often alike
+            b = fits[0]
             free.remove(b)
             pairs.append((a, b))
     return pairs
