@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medgen.errors import ConfigError
-from medgen.registry import suggestion
+from medgen.errors import ConfigError, DataError
+from medgen.registry import require, suggestion
 from medgen.registry.config import Config
 
-__all__ = ["RunConfig", "TrainConfig"]
+__all__ = ["RunConfig", "TrainConfig", "read_yaml"]
 
 
 class TrainConfig(Config):
@@ -87,13 +90,37 @@ class RunConfig(Config):
         known = train_fields | data_fields | own
         for key in values:
             if key not in known:
-                raise ConfigError(f"unknown key {key!r}{suggestion(key, sorted(known))}")
+                raise ConfigError(f"unknown key {key!r}{suggestion(str(key), sorted(known))}")
+        train = TrainConfig.parse({key: values[key] for key in train_fields if key in values})  # here, its errors name the bare key
         return cls.parse(
             {key: values[key] for key in own if key in values},
             data_options={key: values[key] for key in data_fields if key in values},
-            train={key: values[key] for key in train_fields if key in values},
+            train=train.to_json(),
         )
 
     def to_flat(self) -> dict[str, Any]:
         """Inverse of `from_flat`, with every training option and the data options that were given."""
         return {"family": self.family, "data": self.data, "model": self.model, **self.data_options, **self.train.to_json()}
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A mapping from a YAML file.
+
+    Raises:
+        DataError: the file is missing, not YAML, or holds something else.
+    """
+    yaml = require("yaml", "cli")
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        """YAML 1.1 reads 1e-4, without a point, as text; nobody means that."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+    try:
+        values = Loader(Path(path).read_text(encoding="utf-8")).get_single_data()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} must hold a mapping of options; got {type(values).__name__}.")
+    return values

@@ -14,6 +14,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from typing import Any
 import torch
 
 from medgen.data import DataConfig, Dataset, open_data
-from medgen.errors import RunError
+from medgen.errors import DataError, RunError
 from medgen.factory import load
-from medgen.files import write_json, write_text
+from medgen.files import make_folder, write_json, write_text
 from medgen.interfaces import Model
 from medgen.registry import find_family, require
-from medgen.runs.config import RunConfig
+from medgen.runs.config import RunConfig, read_yaml
 
 __all__ = ["Run", "open_run"]
 
@@ -55,8 +56,9 @@ class Run:
         """
         run = cls(path)
         if not run.config_file.is_file():
-            hint = f"; did you mean its parent {run.path.parent}?" if (run.path.parent / "config.yaml").is_file() else ""
-            raise RunError(f"{path} is not a run folder (it has no config.yaml){hint}. `medgen train` makes one.")
+            parent = run.path.parent
+            hint = f"; did you mean its parent {parent}?" if (parent / "config.yaml").is_file() else ". `medgen train` makes one."
+            raise RunError(f"{path} is not a run folder (it has no config.yaml){hint}")
         return run
 
     @classmethod
@@ -71,7 +73,7 @@ class Run:
             if run.config_file.is_file():
                 raise RunError(f"{path} already holds a run. Go on with it: medgen train --resume {path}; or choose another --out.")
             raise RunError(f"{path} is not empty. Choose another --out.")
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
         write_text(run.config_file, require("yaml", "train").safe_dump(config.to_flat(), sort_keys=False))
         return run
 
@@ -98,8 +100,7 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """What was asked, parsed."""
-        values = require("yaml", "train").safe_load(self.config_file.read_text(encoding="utf-8"))
-        return RunConfig.from_flat(values, set(DataConfig.model_fields))
+        return RunConfig.from_flat(read_yaml(self.config_file), set(DataConfig.model_fields))
 
     @cached_property
     def model(self) -> Model:
@@ -114,18 +115,48 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data of the run, read as it was for training."""
+        """The data of the run, read as it was for training.
+
+        Raises:
+            DataError: it cannot be read from here.
+            RunError: it is not what the run was trained on.
+        """
+        before = self.data_summary()
         default = find_family(self.config.family).spec.capabilities.value_range
-        return open_data(self.config.data, default_range=default, **self.config.data_options)
+        low, high = before.get("intensity", {}).get("range", default)
+        try:
+            dataset = open_data(self.config.data, default_range=(low, high), **self.config.data_options)
+        except DataError as error:
+            raise DataError(f"the data of {self.path}: {error}") from error
+        self.check_data(dataset)
+        return dataset
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Whether `dataset` is what the run was trained on.
+
+        Raises:
+            RunError: it is not.
+        """
+        before = self.data_summary().get("fingerprint", dataset.fingerprint)
+        if before != dataset.fingerprint:
+            raise RunError(
+                f"the data at {self.config.data} has changed since {self.path} was started (fingerprint {before[:12]} then, "
+                f"{dataset.fingerprint[:12]} now)."
+            )
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows of metrics.csv, with numbers as numbers."""
+        """Rows of metrics.csv, with numbers as numbers. What a killed process left half-written is passed over."""
         if not self.metrics_file.is_file():
             return []
-        with self.metrics_file.open(newline="", encoding="utf-8") as file:
-            return [
-                {**row, "step": int(row["step"]), "epoch": int(row["epoch"]), "value": float(row["value"])} for row in csv.DictReader(file)
-            ]
+        lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]
+        rows = []
+        for line in lines:
+            if not line.endswith("\n"):  # it may be cut within the value and still look whole
+                continue
+            with suppress(ValueError, csv.Error):
+                step, epoch, split, phase, name, value = next(csv.reader([line]))
+                rows.append({"step": int(step), "epoch": int(epoch), "split": split, "phase": phase, "name": name, "value": float(value)})
+        return rows
 
     def write_data_summary(self, dataset: Dataset) -> None:
         """Remember what the data was, for reports where the data itself is not at hand."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from medgen.files import atomic_path
 from medgen.registry import require
-from medgen.runs import METRIC_COLUMNS
+from medgen.runs import METRIC_COLUMNS, Run
 
 __all__ = ["MetricLog", "Progress"]
 
@@ -18,27 +18,20 @@ class MetricLog:
     """Appends to metrics.csv in long form, and to TensorBoard where asked.
 
     Args:
-        path: of metrics.csv.
+        run: whose metrics.csv it is.
         step: rows after this step, left by a training that was killed after its last checkpoint, are dropped.
         tensorboard: folder for event files, or None.
     """
 
-    def __init__(self, path: Path, step: int, tensorboard: Path | None) -> None:
-        self._path = path
-        self._keep_until(step)
+    def __init__(self, run: Run, step: int, tensorboard: Path | None) -> None:
+        self._path = run.metrics_file
+        kept = [[*row.values()] for row in run.metrics() if row["step"] <= step]
+        with atomic_path(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([METRIC_COLUMNS, *([*row[:-1], repr(row[-1])] for row in kept)])
         self._writer = None
         if tensorboard is not None:
             require("tensorboard", "train")
             self._writer = require("torch.utils.tensorboard", "train").SummaryWriter(str(tensorboard), purge_step=step + 1)
-
-    def _keep_until(self, step: int) -> None:
-        rows: list[list[str]] = []
-        if self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                # A row half-written by a killed process has too few columns.
-                rows = [row for row in list(csv.reader(file))[1:] if len(row) == len(METRIC_COLUMNS) and int(row[0]) <= step]
-        with atomic_path(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([METRIC_COLUMNS, *rows])
 
     def write(self, step: int, epoch: int, split: str, values: Mapping[tuple[str, str], float]) -> None:
         """One row per (phase, name)."""
@@ -55,7 +48,7 @@ class MetricLog:
 
 
 class Progress:
-    """A live line with step, loss and time left; silent where `show` is false.
+    """A live line on stderr with step, loss and time left; silent where `show` is false.
 
     Args:
         total: steps.
@@ -76,6 +69,7 @@ class Progress:
                 rich.TextColumn("left"),
                 rich.TimeRemainingColumn(),
                 refresh_per_second=4,
+                console=require("rich.console", "train").Console(stderr=True),
             )
             self._task = self._bar.add_task("training", total=total, completed=done, note="")
             self._bar.start()

@@ -85,7 +85,7 @@ class Loop:
         if saved is not None:
             self._restore(*saved)
         board = self.run.path / "tensorboard" if self.config.tensorboard else None
-        log = MetricLog(self.run.metrics_file, self.position.step, board) if self.fabric.is_global_zero else None
+        log = MetricLog(self.run, self.position.step, board) if self.fabric.is_global_zero else None
         progress = Progress(self.total, self.position.step, show=self.show)
         # Every random draw is seeded by its step, so the caller's RNG can be put back as it was.
         devices = [self.fabric.device.index or 0] if self.fabric.device.type == "cuda" else []
@@ -211,7 +211,7 @@ class Loop:
     def _track(self, value: float) -> bool:
         """Early stopping; true where `value` is the best so far."""
         position = self.position
-        if position.best is None or value < position.best:
+        if math.isfinite(value) and (position.best is None or value < position.best):
             position.best, position.best_step, position.stale = value, position.step, 0
             return True
         position.stale += 1

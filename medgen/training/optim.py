@@ -44,7 +44,7 @@ def lr_factor(step: int, total: int, *, schedule: str, warmup: int) -> float:
     """Factor on the peak learning rate at `step` of `total`: linear warm-up, then constant, half a cosine to 0, or a line to 0.
 
     >>> [round(lr_factor(s, 100, schedule="cosine", warmup=10), 3) for s in (0, 4, 9, 54, 99)]
-    [0.1, 0.5, 1.0, 0.515, 0.0]
+    [0.1, 0.5, 1.0, 0.5, 0.0]
     """
     warmup = min(warmup, total // 10)
     if step < warmup:

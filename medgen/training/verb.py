@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from medgen.data import DataConfig, Dataset, open_data
-from medgen.errors import ConfigError, RunError
+from medgen.errors import ConfigError, DataError, MissingExtraError
 from medgen.factory import config_class, create, save, select_conditions
+from medgen.files import sweep
 from medgen.interfaces import Model
 from medgen.registry import find_family, require
 from medgen.runs import Run, RunConfig, TrainConfig
@@ -60,10 +61,8 @@ def train(
         {"family": family, "data": given.source if given else os.fspath(data), "model": model or {}, **options},  # type: ignore[arg-type]
         set(DataConfig.model_fields),
     )
-    if given is not None and config.data_options:
-        raise ConfigError(
-            f"`data` is already open, so the options {sorted(config.data_options)} come too late; give them where it was opened."
-        )
+    if given is not None:
+        config = _opened(config, given)
     config_class(find_family(family)).parse(config.model)  # a wrong option shows before minutes of reading data
     fabric = _fabric(config.train)
     dataset = given or open_dataset(config)
@@ -73,7 +72,12 @@ def train(
         run = Run.begin(out, config)
         run.write_data_summary(dataset)
     fabric.barrier()
-    return _fit(fabric, run, config, dataset, built, show=show)
+    try:
+        return _fit(fabric, run, config, dataset, built, show=show)
+    except (ConfigError, DataError, MissingExtraError):  # a mistake that shows before the first checkpoint leaves nothing behind
+        if fabric.is_global_zero and not run.resume_dir.is_dir():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def resume(path: str | os.PathLike[str], *, data: Dataset | None = None, show: bool = True) -> Run:
@@ -85,17 +89,18 @@ def resume(path: str | os.PathLike[str], *, data: Dataset | None = None, show: b
         show: live progress on the terminal.
 
     Raises:
-        RunError: there is no run, or its data has changed since it started.
+        RunError: there is no run, or its data has changed since it started: start a new run.
     """
     run = Run.open(path)
     if run.weights_file.is_file():
         return run
     config = run.config
     fabric = _fabric(config.train)
-    dataset = data or open_dataset(config)
-    before = run.data_summary().get("fingerprint")
-    if before is not None and before != dataset.fingerprint:
-        raise RunError(f"the data at {config.data} has changed since {path} was started (fingerprint {before[:12]} then). Start a new run.")
+    if data is not None:
+        run.check_data(data)
+    dataset = run.dataset if data is None else data
+    if fabric.is_global_zero:
+        sweep(run.path)
     return _fit(fabric, run, config, dataset, build(config, dataset), show=show)
 
 
@@ -103,6 +108,15 @@ def open_dataset(config: RunConfig) -> Dataset:
     """The data of a run, in the model units that its family prefers."""
     default = find_family(config.family).spec.capabilities.value_range
     return open_data(config.data, default_range=default, **config.data_options)
+
+
+def _opened(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """`config` with the options with which `dataset` was opened, so that the run can open it again."""
+    if config.data_options:
+        raise ConfigError(
+            f"`data` is already open, so the options {sorted(config.data_options)} come too late; give them where it was opened."
+        )
+    return config.model_copy(update={"data_options": dataset.config.model_dump(mode="json", exclude_defaults=True)})
 
 
 def build(config: RunConfig, dataset: Dataset) -> Model:
@@ -123,7 +137,10 @@ def _fabric(config: TrainConfig) -> Any:
     strategy = config.strategy
     if config.devices > 1 and strategy in ("auto", "ddp"):
         strategy = "ddp_find_unused_parameters_true"  # a phase uses only its player's parameters
-    fabric = fabric_class(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=_PRECISION[config.precision])
+    try:
+        fabric = fabric_class(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=_PRECISION[config.precision])
+    except ValueError as error:
+        raise ConfigError(f"`strategy` {config.strategy!r} cannot be used here: {error}") from error
     fabric.launch()
     return fabric
 
@@ -134,6 +151,7 @@ def _fit(fabric: Any, run: Run, config: RunConfig, dataset: Dataset, model: Mode
     if fabric.is_global_zero:
         _finish(run, config, dataset, loop)
     fabric.barrier()
+    run.dataset = dataset
     return run
 
 
