@@ -155,7 +155,7 @@ def _markdown(block: Block) -> str:
             lines.insert(1, "|" + "---|" * len(head))
             return "\n".join(lines) + (f"\n\n{_escaped(caption)}" if caption else "")
         case Code(text):
-            return "\n".join(f"    {line}" for line in text.splitlines())
+            return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
         case _:
             return ""
 

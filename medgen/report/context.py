@@ -17,11 +17,12 @@ from medgen.registry import FamilySpec, ImageSpec, find_family
 from medgen.report.display import Display
 from medgen.runs import Run
 from medgen.runs.conditions import ConditionSource
-from medgen.runs.sample import sample_cells
+from medgen.runs.sample import CELL, sample_cells
 
 __all__ = ["Context"]
 
 _REFERENCE = 64  # samples that fix the grey window
+_MOST_CLASSES = 12
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
 
@@ -42,6 +43,7 @@ class Context:
     given: Dataset | None = None
     problem: str = field(default="", init=False)
     """Why the data is not at hand; empty where it is."""
+    _drawn: dict[str | None, tuple[Tensor, Condition]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.data = self._open()
@@ -128,16 +130,30 @@ class Context:
             ConditionError: the model takes conditions that only the data could give.
         """
         assert isinstance(self.model, Generator)
-        source = ConditionSource(self.run, label=label) if self.model.conditions else None
-        cells = list(sample_cells(self.model, 0, n, seed=self.seed, condition=source))
-        parts = [c.to("cpu") for _, _, c in cells]
-        values = {k: torch.cat([p.values[k] for p in parts]) for k in parts[0].values} if parts else {}
-        return torch.cat([x.cpu() for _, x, _ in cells]), Condition(values)
+        x, condition = self._drawn.get(label, (torch.empty(0), Condition()))
+        if len(x) < n:
+            source = ConditionSource(self.run, label=label) if self.model.conditions else None
+            whole = -(-n // CELL) * CELL  # a cell is computed whole anyway
+            cells = list(sample_cells(self.model, 0, whole, seed=self.seed, condition=source))
+            parts = [c.to("cpu") for _, _, c in cells]
+            condition = Condition({k: torch.cat([p.values[k] for p in parts]) for k in parts[0].values})
+            x = torch.cat([x.cpu() for _, x, _ in cells])
+            self._drawn[label] = x, condition
+        return x[:n], condition[:n]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that generated samples are shown of; empty where the model takes none."""
+        label = self.model.condition_spec("label")
+        return () if label is None else label.names[:_MOST_CLASSES]
 
     @cached_property
     def generated(self) -> Tensor:
-        """The report's generated samples, [samples, C, *S]; of conditional models under conditions drawn from the data."""
-        return self.draw(self.samples)[0]
+        """The report's generated samples, [N, C, *S], as many of each class where there are classes."""
+        if not self.classes:
+            return self.draw(self.samples)[0]
+        each = max(1, self.samples // len(self.classes))
+        return torch.cat([self.draw(each, label=name)[0] for name in self.classes])
 
     def neutral_condition(self) -> Condition | None:
         """One sample's condition for walks in the latent space: the first class, the mean attributes; None where an image is needed."""

@@ -18,7 +18,6 @@ from medgen.report.style import FAKE, REAL
 __all__ = ["nearest_sample", "nearest_training", "samples"]
 
 _CLOUD = 1000  # vectors drawn as points
-_MOST_CLASSES = 12
 _VALUES = 1 << 27  # training values compared with
 _SHOWN = 8
 _SIGNALS = 24  # shown in a grid
@@ -28,11 +27,10 @@ def samples(context: Context) -> Section | None:
     """Generator: real beside generated; one row per class where the model is conditional on a class."""
     if not isinstance(context.model, Generator):
         return None
-    label = context.model.condition_spec("label")
     if context.spec.dim == 0:
         blocks = _vectors(context)
-    elif label is not None and context.samples:
-        blocks = _by_class(context, label.names)
+    elif context.classes:
+        blocks = _by_class(context)
     else:
         blocks = _grids(context)
     return Section("samples", "Samples", blocks)
@@ -72,8 +70,8 @@ def _grids(context: Context) -> list[Block]:
     return [*_intro(context), Row(pictures)]
 
 
-def _by_class(context: Context, names: tuple[str, ...]) -> list[Block]:
-    shown = names[:_MOST_CLASSES]
+def _by_class(context: Context) -> list[Block]:
+    shown = context.classes
     total = min(context.samples, _SIGNALS) if context.spec.dim == 1 else context.samples
     each = max(1, total // len(shown))
     columns = _layout(context, each)
@@ -91,8 +89,9 @@ def _by_class(context: Context, names: tuple[str, ...]) -> list[Block]:
     )
     pictures.append(Picture.of(figure, "Generated samples by class", caption))
     blocks: list[Block] = [*_intro(context), Row(pictures)]
-    if len(shown) < len(names):
-        blocks.append(Text(f"The first {len(shown)} of {len(names)} classes are shown.", "note"))
+    label = context.model.condition_spec("label")
+    if label is not None and len(shown) < label.size:
+        blocks.append(Text(f"The first {len(shown)} of {label.size} classes are shown.", "note"))
     return blocks
 
 
@@ -121,7 +120,7 @@ def _intro(context: Context) -> list[Block]:
 
 def nearest_training(context: Context) -> Section | None:
     """Generator with data: the nearest training sample of each generated one, and how near held-out samples come."""
-    if not isinstance(context.model, Generator) or context.data is None or not context.samples or not len(context.data.splits["train"]):
+    if not isinstance(context.model, Generator) or context.data is None or not len(context.data.splits["train"]):
         return None
     fake = context.generated
     pool = _pool(context)
