@@ -8,7 +8,6 @@ from pathlib import Path
 from medgen.cli.common import make_parser
 from medgen.cli.options import parse
 from medgen.cli.work import add_run, pairs, progress_bar
-from medgen.errors import ConfigError
 
 __all__ = ["run"]
 
@@ -42,17 +41,14 @@ def run(argv: Sequence[str]) -> int:
         "--attributes", nargs="+", metavar="NAME=NUMBER", help="attributes in the units of the data; default: as in the training data"
     )
     options = parse(parser, argv)
-    if options.n < 1 or options.start < 0 or options.seed < 0:
-        raise ConfigError(f"-n must be at least 1, --start and --seed not negative; got {options.n}, {options.start}, {options.seed}.")
+    attributes = pairs(options.attributes)
 
     from medgen.runs import ConditionSource, Run, sample_format, sample_to_folder
 
     done = Run.open(options.run)
     done.model.to(done.device(options.device))
-    attributes = pairs(options.attributes)
-    chosen = (
-        ConditionSource(done, label=options.label, attributes=attributes) if done.model.conditions or options.label or attributes else None
-    )
+    asked = options.label is not None or attributes
+    chosen = ConditionSource(done, label=options.label, attributes=attributes) if done.model.conditions or asked else None
     out = Path(options.out) if options.out else done.path / "samples"
     form = sample_format(done.model.image_spec) if options.format == "auto" else options.format
     with progress_bar("sampling", options.n, show=not options.quiet) as bar:

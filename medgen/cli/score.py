@@ -8,6 +8,7 @@ from pathlib import Path
 from medgen.cli.common import make_parser
 from medgen.cli.options import parse
 from medgen.cli.work import add_input, add_run, progress_bar
+from medgen.errors import ConfigError
 
 __all__ = ["run"]
 
@@ -28,6 +29,8 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--limit", type=int, help="only the first so many images")
     parser.add_argument("--out", help="CSV file with one row per image")
     options = parse(parser, argv)
+    if options.out and options.data and Path(options.out).resolve() == Path(options.data).resolve():
+        raise ConfigError(f"--out {options.out} is the input itself; choose another.")
 
     from medgen.runs import Run, score
 

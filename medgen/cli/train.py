@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medgen.cli.common import make_parser
-from medgen.cli.options import add_config, given, parse, read_yaml
+from medgen.cli.options import add_config, given, overlaid, parse, parse_known
 from medgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medgen.runs import Run
 
 __all__ = ["run"]
 
@@ -31,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     # The family comes first or from the file: elsewhere a bare word could be the value of one of its own options.
     named = argv[0] if argv and not argv[0].startswith("-") else None
     basic = _basic_parser()
-    first, rest = basic.parse_known_args([word for word in argv[named is not None :] if word not in ("-h", "--help")])
+    first, rest = parse_known(basic, [word for word in argv[named is not None :] if word not in ("-h", "--help")])
     if wants_help and named is None:
         basic.print_help()
         print("\nName a family to see every option: medgen train vae --help")
@@ -39,9 +43,9 @@ def run(argv: Sequence[str]) -> int:
     if first.resume is not None and not wants_help:
         return _resume(first, [*argv[: named is not None], *rest])
 
-    from_file = read_yaml(first.config) if first.config else {}
+    from_file = _read(first.config) if first.config else {}
     family = named or from_file.get("family")
-    if not family:
+    if not isinstance(family, str):
         raise ConfigError("which family? `medgen list` shows them: medgen train FAMILY --data X")
     parser = _full_parser(family)
     if wants_help:
@@ -57,7 +61,7 @@ def _basic_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="YAML with the same options, e.g. config.yaml of a run; options here override it")
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run; all options come from it")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.add_argument("--dry_run", action="store_true", help="check everything, describe the data and the model, and stop")
+    parser.add_argument("--dry_run", action="store_true", help="check and describe the data and the model, and stop")
     return parser
 
 
@@ -86,7 +90,7 @@ def _train(family: str, from_file: dict[str, Any], options: argparse.Namespace) 
         **from_file,
         **given(options, "", [*DataConfig.model_fields, *TrainConfig.model_fields]),
         "family": family,
-        "model": {**from_file.get("model", {}), **given(options, "model.", model)},
+        "model": overlaid(from_file.get("model") or {}, given(options, "model.", model)),
     }
     if options.data is not None:
         flat["data"] = options.data
@@ -99,39 +103,57 @@ def _train(family: str, from_file: dict[str, Any], options: argparse.Namespace) 
     done = train(
         config.family, config.data, out, model=config.model, show=not options.quiet, **config.data_options, **config.train.to_json()
     )
-    _next_steps(done.path)
+    _next_steps(done)
     return 0
+
+
+def _read(path: str) -> dict[str, Any]:
+    from medgen.runs.config import read_yaml
+
+    values = read_yaml(path)
+    if not isinstance(values.get("model") or {}, dict):
+        raise ConfigError(f"`model` in {path} must be a mapping of the family's options; got {values['model']!r}.")
+    return values
 
 
 def _resume(first: argparse.Namespace, rest: Sequence[str]) -> int:
     from medgen.training import resume
 
-    if rest or first.data or first.out or first.config:
+    if rest or first.data or first.out or first.config or first.dry_run:
         raise ConfigError("--resume takes every option from the run; give it alone.")
-    _next_steps(resume(first.resume, show=not first.quiet).path)
+    _next_steps(resume(first.resume, show=not first.quiet))
     return 0
 
 
 def _describe(config: Any) -> int:
     from medgen.cli.common import field_lines
+    from medgen.training.guards import check_range
     from medgen.training.verb import build, open_dataset
 
     dataset = open_dataset(config)
     model = build(config, dataset)
+    check_range(model, dataset.fetch(dataset.splits["train"][: config.train.batch_size]))
     size = sum(p.numel() for p in model.parameters())
     rows = {key: str(value) for key, value in dataset.summary().items() if value not in (None, [], "")}
     print(field_lines([*rows.items(), ("family", config.family), ("parameters", f"{size:,}")]))
     return 0
 
 
-def _next_steps(path: Path) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{path}: trained.\n  medgen sample {path} -n 16 --out {path}/samples --format png\n  medgen report {path}")
+def _next_steps(run: Run) -> None:
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    from medgen.registry import find_family
+
+    interfaces = find_family(run.config.family).spec.interfaces
+    verbs = {"generator": "sample", "latent": "reconstruct", "density": "score"}
+    print(f"{run.path}: trained.")
+    for verb in [*(verb for interface, verb in verbs.items() if interface in interfaces), "evaluate", "report"]:
+        print(f"  medgen {verb} {run.path}")
 
 
 def _free_folder(family: str, data: str) -> Path:
     """runs/FAMILY-DATA, numbered where it is taken."""
-    stem = Path(data.partition("?")[0]).name.split(".")[0] or "data"
+    stem = re.sub(r"\W+", "-", Path(data.partition("?")[0]).name.split(".")[0]).strip("-") or "data"
     base = Path("runs") / f"{family.rpartition('/')[2]}-{stem}"
     if os.environ.get("LOCAL_RANK", "0") != "0":  # another rank's process: rank 0 has made the folder
         taken = sorted(base.parent.glob(f"{base.name}*"), key=lambda p: p.stat().st_mtime)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from medgen.errors import ConfigError
 from medgen.registry import require
 
 __all__ = ["add_input", "add_run", "pairs", "progress_bar"]
@@ -33,20 +34,20 @@ def pairs(words: list[str] | None) -> dict[str, float]:
     """Words "name=number" as a mapping.
 
     Raises:
-        argparse.ArgumentTypeError: a word of another form.
+        ConfigError: a word of another form, or a name given twice.
 
     >>> pairs(["age=61", "dose=0.5"])
     {'age': 61.0, 'dose': 0.5}
     """
     out: dict[str, float] = {}
     for word in words or []:
-        name, sign, number = word.partition("=")
+        name, _, number = word.partition("=")
+        if name in out:
+            raise ConfigError(f"attribute {name!r} is given twice.")
         try:
             out[name] = float(number)
         except ValueError:
-            sign = ""
-        if not sign:
-            raise argparse.ArgumentTypeError(f"attributes are given as name=number; got {word!r}")
+            raise ConfigError(f"attributes are given as name=number; got {word!r}.") from None
     return out
 
 

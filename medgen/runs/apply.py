@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import glob
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,8 @@ import torch
 from torch import Tensor
 
 from medgen.data import Dataset, Format, open_like, save_like, save_samples
-from medgen.errors import RunError
-from medgen.files import atomic_path
+from medgen.errors import ConfigError, RunError
+from medgen.files import atomic_path, make_folder
 from medgen.interfaces import Batch, DensityModel, LatentModel, Model, Noise, evaluating
 from medgen.registry import ImageSpec
 from medgen.runs.run import Run
@@ -53,13 +56,22 @@ def reconstruct_to(
 ) -> list[Path]:
     """Encode and decode, and write in the form of the input: a NIfTI volume comes back on its own grid, in its own units.
 
+    Args:
+        run: a finished run.
+        data: the user's file or folder; None for a split of the run's own data.
+        out: a folder; or the name of a file, where `data` gives one.
+        split: "train", "val" or "test".
+        progress: called with the number of samples done.
+
     Raises:
-        RunError: the family has no latent space.
+        RunError: the family has no latent space, or a result would replace its own input.
     """
     model = run.model
     if not isinstance(model, LatentModel):
         raise RunError(f"family {run.config.family!r} does not reconstruct; `medgen list --interface latent` shows those that do.")
     dataset, rows = inputs(run, data, split)
+    if data is None and _names_file(out):
+        raise RunError(f"a split is many files, so that --out must be a folder; got {out}.")
     parts, done, written = list[Tensor](), 0, list[Path]()
     for batch in batches_of(model, dataset, rows):
         x = model.reconstruct(batch.x, condition=batch.condition).cpu()
@@ -70,7 +82,35 @@ def reconstruct_to(
         done += len(x)
         if progress is not None:
             progress(done)
-    return written if data is None else save_like(torch.cat(parts), dataset, out, model.image_spec)
+    return written if data is None else _save_beside(torch.cat(parts), dataset, data, out, model.image_spec)
+
+
+_ENDINGS = (".nii.gz", ".nii", ".npz", ".csv", ".png")
+
+
+def _names_file(out: Path) -> bool:
+    return out.name.lower().endswith(_ENDINGS) and not out.is_dir()
+
+
+def _save_beside(x: Tensor, dataset: Dataset, data: str, out: Path, spec: ImageSpec) -> list[Path]:
+    """`save_like`, into a folder or one named file, all or nothing, and never over the input."""
+    sources = {Path(name).resolve() for name in glob.glob(data, recursive=True)} | {Path(data).resolve()}
+    make_folder(out.parent)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=out.parent) as temporary:
+        files = save_like(x, dataset, temporary, spec)
+        targets = [out / file.relative_to(temporary) for file in files]
+        if _names_file(out):
+            ending = next(ending for ending in _ENDINGS if files[0].name.endswith(ending))
+            if len(files) > 1 or not out.name.lower().endswith(ending):
+                raise RunError(f"{data} gives {len(files)} {ending} file(s); --out must be a folder, or end in {ending}; got {out}.")
+            targets = [out]
+        for target in targets:
+            if sources & {target.resolve(), *target.resolve().parents} and target.exists():
+                raise RunError(f"{target} belongs to the input, which is never replaced; choose another --out.")
+        for file, target in zip(files, targets, strict=True):
+            make_folder(target.parent)
+            os.replace(file, target)
+    return targets
 
 
 def sample_format(spec: ImageSpec) -> Format:
@@ -135,6 +175,8 @@ def score(
     Raises:
         RunError: the family has no density.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"`limit` must be at least 1; got {limit}.")
     model = run.model
     if not isinstance(model, DensityModel):
         raise RunError(f"family {run.config.family!r} has no log-density; `medgen list --interface density` shows those that do.")
