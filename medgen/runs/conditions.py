@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from medgen.data import Dataset
 from medgen.errors import ConditionError, MedgenError
 from medgen.interfaces import Condition, Noise
 from medgen.registry import ConditionSpec, suggestion
@@ -31,10 +33,27 @@ class ConditionSource:
 
     def __init__(self, run: Run, *, label: str | int | None = None, attributes: Mapping[str, float] | None = None) -> None:
         self._run = run
-        self.text = f"label={label}, attributes={dict(attributes or {})}"
         self._specs = {spec.name: spec for spec in run.model.conditions}
         self._label = None if label is None else self._class(self._slot("label", "--label"), str(label))
         self._attributes = None if not attributes else self._standardised(self._slot("attributes", "--attributes"), attributes)
+
+    @property
+    def text(self) -> str:
+        """What the conditions of sample i depend on beside (seed, i), the same however it was asked for."""
+        parts = []
+        if self._label is not None:
+            parts.append("label=" + ("cycle" if self._label < 0 else self._specs["label"].names[self._label]))
+        if self._attributes is not None:
+            parts.append(f"attributes={self._attributes[0].tolist()}")
+        if self._open:
+            parts.append(f"{', '.join(sorted(self._open))} of training samples {self._data().fingerprint[:12]}")
+        return "; ".join(parts)
+
+    @property
+    def _open(self) -> set[str]:
+        """Slots that nobody fixed."""
+        fixed = {"label": self._label is not None, "attributes": self._attributes is not None}
+        return {name for name in self._specs if not fixed.get(name, False)}
 
     def __call__(self, noise: Noise) -> Condition:
         """The conditions of the samples of `noise`."""
@@ -44,24 +63,23 @@ class ConditionSource:
             values["label"] = noise.index % size if self._label < 0 else torch.full_like(noise.index, self._label)
         if self._attributes is not None:
             values["attributes"] = self._attributes.expand(len(noise), -1)
-        open_slots = set(self._specs) - set(values)
-        if not open_slots:
+        if not self._open:
             return Condition(values)
-        drawn = self._from_data(noise, open_slots)
+        data = self._data()
+        rows = torch.from_numpy(data.splits["train"])
+        drawn = data.fetch(rows[noise.integers(len(rows), stream=_STREAM).cpu()]).condition
         return Condition(
-            {**{k: drawn.values[k] for k in open_slots}, **values}, {k: v for k, v in drawn.present.items() if k in open_slots}
+            {**{k: drawn.values[k] for k in self._open}, **values}, {k: v for k, v in drawn.present.items() if k in self._open}
         )
 
-    def _from_data(self, noise: Noise, slots: set[str]) -> Condition:
+    def _data(self) -> Dataset:
         try:
-            data = self._run.dataset
+            return self._run.dataset
         except MedgenError as error:
             raise ConditionError(
-                f"the model takes the conditions {sorted(slots)}; give them (--label, --attributes), since they cannot be drawn from the "
-                f"training data: {error}"
+                f"the model takes the conditions {sorted(self._open)}; give them (--label, --attributes), since they cannot be drawn from "
+                f"the training data: {error}"
             ) from error
-        rows = torch.from_numpy(data.splits["train"])
-        return data.fetch(rows[noise.integers(len(rows), stream=_STREAM)]).condition
 
     def _slot(self, name: str, option: str) -> ConditionSpec:
         if name not in self._specs:
@@ -84,6 +102,8 @@ class ConditionSource:
             raise ConditionError(f"there is no attribute {stray[0]!r}{suggestion(stray[0], spec.names)}")
         if missing := [name for name in spec.names if name not in given]:
             raise ConditionError(f"--attributes must give every attribute; missing: {missing}.")
+        if bad := [name for name, value in given.items() if not math.isfinite(value)]:
+            raise ConditionError(f"attribute {bad[0]!r} must be a finite number; got {given[bad[0]]}.")
         raw = torch.tensor([float(given[name]) for name in spec.names])
         mean, sd = torch.tensor(spec.mean or (0.0,) * spec.size), torch.tensor(spec.sd or (1.0,) * spec.size)
         return ((raw - mean) / sd)[None]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medgen.data import Format, save_samples
-from medgen.errors import RunError
-from medgen.files import write_json
+from medgen.errors import ConfigError, RunError
+from medgen.files import sweep, write_json
 from medgen.interfaces import Condition, Generator, Noise
 from medgen.runs.conditions import ConditionSource
 from medgen.runs.run import Run
@@ -21,6 +24,8 @@ __all__ = ["CELL", "generator_of", "sample_cells", "sample_to_folder"]
 
 CELL = 32
 """Samples per micro-batch. Cells start at multiples of it, so that a sample's neighbours, and with them its last bits, never change."""
+
+_PREFIX = "sample_"  # of the names that `save_samples` gives
 
 
 def generator_of(run: Run) -> Generator:
@@ -75,53 +80,57 @@ def sample_to_folder(
         How many were newly written.
 
     Raises:
+        ConfigError: `n`, `start` or `seed` is out of range.
+        DataError: the format cannot hold such samples.
         RunError: the folder holds samples of another model, seed, format or condition.
     """
     model = generator_of(run)
-    asked = {
-        "weights": read_meta(run.weights_file)["sha256"],
-        "seed": seed,
-        "format": format,
-        "condition": condition.text if condition else "",
-    }
-    ranges = _claim(out, asked)
-    new = 0
+    if n < 1 or start < 0 or not 0 <= seed < 2**64:
+        raise ConfigError(f"`n` must be at least 1, `start` not negative and `seed` in [0, 2^64); got {n}, {start} and {seed}.")
+    save_samples(torch.empty(0, *model.image_spec.size), model.image_spec, out, 0, format)  # a wrong format shows before anything is made
+    weights, given = read_meta(run.weights_file)["sha256"], condition.text if condition else ""
+    _claim(out, {"weights": weights, "seed": seed, "format": format, "condition": given})
+    there, new = _there(out), 0
     for cell in range(start // CELL * CELL, start + n, CELL):
-        for first, last in _gaps(ranges, max(cell, start), min(cell + CELL, start + n)):
+        for first, last in _gaps(there, max(cell, start), min(cell + CELL, start + n)):
             for number, x, _ in sample_cells(model, first, last, seed=seed, condition=condition):
                 save_samples(x, model.image_spec, out, number, format)
-            ranges = _merged(ranges, first, last)
-            write_json(out / "samples.json", {**asked, "written": ranges})
             new += last - first
         if progress is not None:
             progress(min(cell + CELL, start + n) - start)
     return new
 
 
-def _claim(out: Path, asked: dict[str, object]) -> list[tuple[int, int]]:
-    """Ranges of samples that the folder has, after checking that they are of the same kind."""
+def _claim(out: Path, asked: dict[str, object]) -> None:
+    """Note what the folder is for, before its first sample; or check that it is for the same.
+
+    Raises:
+        RunError: it is for something else.
+    """
     manifest = out / "samples.json"
+    sweep(out)
     if not manifest.is_file():
-        return []
-    known = json.loads(manifest.read_text(encoding="utf-8"))
+        if out.is_dir() and any(out.glob(f"{_PREFIX}*")):
+            raise RunError(f"{out} holds samples, but no samples.json that says of what; choose another --out.")
+        write_json(manifest, asked)
+        return
+    try:
+        known = dict(json.loads(manifest.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{manifest} is not what medgen wrote ({error}); choose another --out, or delete the folder.") from None
     if different := [key for key, value in asked.items() if known.get(key) != value]:
         raise RunError(f"{out} holds samples with another {', '.join(different)}; choose another --out, or delete it.")
-    return [(first, last) for first, last in known["written"]]
 
 
-def _merged(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
-    """The union of sorted ranges [a, b) and one more.
-
-    >>> _merged([(0, 3), (5, 7)], 3, 5)
-    [(0, 7)]
-    """
-    out: list[tuple[int, int]] = []
-    for a, b in sorted([*ranges, (first, last)]):
-        if out and a <= out[-1][1]:
-            out[-1] = (out[-1][0], max(b, out[-1][1]))
-        else:
-            out.append((a, b))
-    return out
+def _there(out: Path) -> list[tuple[int, int]]:
+    """Ranges [a, b) of the samples that the folder holds. Files appear whole, so that their names are proof enough."""
+    names = (re.match(rf"{_PREFIX}(\d+)\.", entry.name) for entry in os.scandir(out))
+    numbers = np.sort(np.fromiter((int(name[1]) for name in names if name), np.int64))
+    if not len(numbers):
+        return []
+    ends = np.flatnonzero(np.diff(numbers) > 1)
+    firsts, lasts = numbers[[0, *(ends + 1)]], numbers[[*ends, -1]] + 1
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
 def _gaps(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
