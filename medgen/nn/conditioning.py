@@ -17,7 +17,7 @@ __all__ = ["ConditionEmbedding"]
 class ConditionEmbedding(nn.Module):
     """Condition of B samples -> [B, size], the concatenation of one embedding per slot.
 
-    A missing slot or a missing value has a learned vector of its own.
+    A missing slot or a missing value has a learned vector of its own; what stands in its place, -1 or NaN, is never looked at.
 
     Args:
         specs: the slots.
@@ -44,8 +44,12 @@ class ConditionEmbedding(nn.Module):
         missing = self.missing[name].expand(n, -1)
         if name not in condition:
             return missing
-        embedded = self.embed[name](condition.values[name])
-        return torch.where(condition.mask(name)[:, None], embedded, missing) if name in condition.present else embedded
+        value = condition.values[name]
+        if name not in condition.present:
+            return self.embed[name](value)
+        mask = condition.mask(name)
+        known = torch.where(mask.view(-1, *[1] * (value.dim() - 1)), value, 0)
+        return torch.where(mask[:, None], self.embed[name](known), missing)
 
 
 def _embedder(spec: ConditionSpec, width: int) -> nn.Module:

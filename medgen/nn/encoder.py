@@ -51,9 +51,12 @@ class Encoder(nn.Module):
             layers: list[nn.Module] = [conv(dim, in_channels, channels[0]), nn.SiLU()]
             for wide, wider in pairwise(channels):
                 layers += [conv(dim, wide, wider, stride=2), *(ResidualBlock(dim, wider) for _ in range(blocks))]
-            layers += [group_norm(channels[-1]), nn.SiLU(), nn.Flatten(1)]
+            positions = math.prod(level_shapes(shape, len(channels))[-1])
+            # Over a single position small groups would leave little but signs.
+            norm = group_norm(channels[-1]) if positions > 1 or channels[-1] == 1 else nn.GroupNorm(1, channels[-1])
+            layers += [norm, nn.SiLU(), nn.Flatten(1)]
             self.trunk = nn.Sequential(*layers)
-            features = channels[-1] * math.prod(level_shapes(shape, len(channels))[-1])
+            features = channels[-1] * positions
         self.head = nn.Linear(features + embedding, out_features)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:

@@ -21,13 +21,18 @@ def conv(dim: int, in_channels: int, out_channels: int, kernel: int = 3, stride:
     return _CONV[dim](in_channels, out_channels, kernel, stride=stride, padding=kernel // 2)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.Module:
     """Group normalisation with at most 8 groups: statistics of one sample only, so that no sample depends on its batch.
 
-    >>> group_norm(12).num_groups
-    6
+    A group has at least 2 channels: where the resolution has come down to one position, one channel alone would be normalised to 0.
+    Hence a single channel stays as it is.
+
+    >>> group_norm(12).num_groups, group_norm(4).num_groups, group_norm(1)
+    (6, 2, Identity())
     """
-    return nn.GroupNorm(next(g for g in (8, 7, 6, 5, 4, 3, 2, 1) if channels % g == 0), channels)
+    if channels == 1:
+        return nn.Identity()
+    return nn.GroupNorm(next(g for g in (8, 7, 6, 5, 4, 3, 2, 1) if channels % g == 0 and channels // g > 1), channels)
 
 
 class ResidualBlock(nn.Module):
