@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from medgen.data import Dataset
-from medgen.errors import ConfigError, RunError
+from medgen.errors import ConfigError
 from medgen.evaluation.features import RANDOM_CONV, Extractor
-from medgen.evaluation.measure import evaluate_density, evaluate_pairs, evaluate_sets
+from medgen.evaluation.lookup import Metric
+from medgen.evaluation.measure import DISTRIBUTION, evaluate_density, evaluate_pairs, evaluate_sets
 from medgen.evaluation.score import Score
 from medgen.evaluation.table import save_scores
 from medgen.interfaces import DensityModel, Generator, LatentModel
 from medgen.registry import find
 from medgen.runs import ConditionSource, Run, batches_of, sample_cells, score
+from medgen.runs.apply import inputs
 
 __all__ = ["evaluate"]
 
@@ -52,32 +53,49 @@ def evaluate(
         progress: called with the number of samples done.
 
     Raises:
-        RunError: the split is empty.
-        ConfigError: a metric that the model has nothing for.
+        RunError: the split is empty or unknown.
+        ConfigError: a metric that the model has nothing for, or a number out of range.
     """
-    dataset = run.dataset
-    rows = dataset.splits[split][:limit]
-    if not len(rows):
-        raise RunError(f"the data of {run.path} has no samples in split {split!r}; choose another --split.")
-    wanted = None if metrics is None else {name: find("medgen_metrics", name).spec.kind for name in metrics}
+    if (n is not None and n < 1) or limit < 1 or bootstrap < 0 or importance_samples < 1:
+        raise ConfigError(
+            f"`n`, `limit` and `importance_samples` must be at least 1, `bootstrap` at least 0; got {n}, {limit}, {importance_samples}, "
+            f"{bootstrap}."
+        )
+    dataset, rows = inputs(run, None, split)
+    rows = rows[:limit]
+    count = n or len(rows)
+    chosen = _chosen(run, metrics, min(count, len(rows)))
     parts = {"distribution": _sets, "paired": _pairs, "density": _densities}
-    has = {"distribution": Generator, "paired": LatentModel, "density": DensityModel}
+    more: dict[str, dict[str, object]] = {
+        "distribution": {"n": count, "extractor": extractor, "resize": resize},
+        "density": {"split": split, "importance_samples": importance_samples},
+    }
     scores: list[Score] = []
-    for kind, part in parts.items():
-        names = None if wanted is None else [name for name, of in wanted.items() if of == kind]
-        if names == []:
-            continue
-        if not isinstance(run.model, has[kind]):
-            if names:
-                raise ConfigError(f"metric {names[0]!r} is for a {has[kind].__name__}, which family {run.config.family!r} is not.")
-            continue
-        common = {"metrics": names, "bootstrap": bootstrap, "seed": seed}
-        extra = {"n": n or len(rows), "extractor": extractor, "resize": resize} if kind == "distribution" else {}
-        if kind == "density":
-            extra = {"split": split, "importance_samples": importance_samples}
-        scores += part(run, dataset, rows, progress or (lambda _done: None), **common, **extra)  # type: ignore[operator]
-    save_scores(scores, Path(run.path) / "evaluation.json")
+    for kind, names in chosen.items():
+        options = {"metrics": names, "bootstrap": bootstrap, "seed": seed, **more.get(kind, {})}
+        scores += parts[kind](run, dataset, rows, progress or (lambda _done: None), **options)  # type: ignore[operator]
+    save_scores(scores, run.path / "evaluation.json")
     return scores
+
+
+_NEEDS: dict[str, type] = {"distribution": Generator, "paired": LatentModel, "density": DensityModel}
+
+
+def _chosen(run: Run, metrics: Sequence[str] | None, n: int) -> dict[str, list[str] | None]:
+    """Metric names by kind, None for all of it. By default what fits the model, without set metrics for which n samples are too few.
+
+    Raises:
+        ConfigError: a name that the model has nothing for.
+    """
+    if metrics is None:
+        enough = [name for name in DISTRIBUTION if Metric.find(name, "distribution").plan.least <= n]
+        every: dict[str, list[str] | None] = {"distribution": enough, "paired": None, "density": None}
+        return {kind: names for kind, names in every.items() if isinstance(run.model, _NEEDS[kind]) and names != []}
+    kinds = {name: str(find("medgen_metrics", name).spec.kind) for name in metrics}
+    for name, kind in kinds.items():
+        if not isinstance(run.model, _NEEDS[kind]):
+            raise ConfigError(f"metric {name!r} is for a {_NEEDS[kind].__name__}, which family {run.config.family!r} is not.")
+    return {kind: [name for name, of in kinds.items() if of == kind] for kind in _NEEDS if kind in kinds.values()}
 
 
 def _sets(
