@@ -97,7 +97,13 @@ def save(
         path: of the file.
         data: where the training data came from: "source", "fingerprint", ...
         training: how it was trained: "steps", "seed", "ema", ...
+
+    Raises:
+        PluginError: the model was not made by `create` or `load`.
+        MedgenError: nothing can be written there.
     """
+    if not model.family:
+        raise PluginError(f"this {type(model).__name__} does not know its family; build it with medgen.create.")
     declared = find_family(model.family)
     meta = {
         "family": declared.spec.name,
@@ -141,6 +147,9 @@ def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") ->
             [ConditionSpec.from_json(c) for c in meta["conditions"]],
             config=config,
         )
+        precisions = {t.dtype for t in tensors.values() if t.is_floating_point()}
+        if len(precisions) == 1:  # a model trained in float64 comes back as that
+            model.to(precisions.pop())
         model.load_state_dict(tensors, strict=True)
     except (ConfigError, RuntimeError) as error:
         raise WeightsError(

@@ -16,7 +16,7 @@ __all__ = ["check_range", "diagnose"]
 
 
 def check_range(model: Model, batch: Batch) -> None:
-    """Data outside what the decoder can produce is an error at step 0, not a bad model at step 100000.
+    """Data outside what the decoder can produce is an error before step 1, not a bad model at step 100000.
 
     Raises:
         DataError: naming both intervals and the option that mends it.

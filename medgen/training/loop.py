@@ -17,7 +17,7 @@ from medgen.interfaces import Batch, Model, Noise, Phase, PreparesOnData, Step
 from medgen.nn import EMA
 from medgen.runs import Run, TrainConfig
 from medgen.training.checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
-from medgen.training.guards import check_range, diagnose
+from medgen.training.guards import diagnose
 from medgen.training.log import MetricLog, Progress
 from medgen.training.optim import lr_factor, make_optimizer
 from medgen.training.order import BatchOrder, prefetched
@@ -132,8 +132,6 @@ class Loop:
 
     def _update(self, phase: Phase, batch: Batch) -> Values:
         """One optimizer step of one phase on this rank's share of the batch."""
-        if self.position.batches == 0:
-            check_range(self.model, batch)
         optimizer = self.optimizers[phase.name]
         with only(self.model, phase.parameters):
             optimizer.zero_grad(set_to_none=True)

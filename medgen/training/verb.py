@@ -18,6 +18,7 @@ from medgen.files import sweep
 from medgen.interfaces import Model
 from medgen.registry import find_family, require
 from medgen.runs import Run, RunConfig, TrainConfig
+from medgen.training.guards import check_range
 from medgen.training.loop import Loop
 
 __all__ = ["build", "open_dataset", "resume", "train"]
@@ -67,6 +68,7 @@ def train(
     fabric = _fabric(config.train)
     dataset = given or open_dataset(config)
     built = build(config, dataset)
+    check_range(built, dataset.fetch(dataset.splits["train"][: config.train.batch_size]))
     run = Run(out)
     if fabric.is_global_zero:
         run = Run.begin(out, config)
