@@ -12,6 +12,8 @@ __all__ = [
     "DuplicateFamilyError",
     "MedgenError",
     "MissingExtraError",
+    "NativeOpsError",
+    "NativeOpsWarning",
     "NonFiniteError",
     "PluginError",
     "RunError",
@@ -62,3 +64,11 @@ class RunError(MedgenError, RuntimeError):
 
 class NonFiniteError(MedgenError, ArithmeticError):
     """Training met a loss or gradient that is NaN or infinite."""
+
+
+class NativeOpsError(MedgenError, RuntimeError):
+    """MEDGEN_OPS=native, and the native ops cannot be had."""
+
+
+class NativeOpsWarning(UserWarning):
+    """The native ops could not be built; the PyTorch reference runs."""

@@ -7,14 +7,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.ops.reference.philox import normal_from_bits, philox_bits, uniform_from_bits
+from medgen.ops._define import define, ensure_native
+from medgen.ops.reference import philox as reference
 
 __all__ = ["philox_integers", "philox_normal", "philox_uniform"]
+
+
+def _normal(index: Tensor, count: int, seed: int, stream: int, dtype: torch.dtype) -> Tensor:
+    bits = reference.philox_bits(seed, index, stream, count + count % 2)
+    return reference.normal_from_bits(bits, dtype)[:, :count].contiguous()
+
+
+def _uniform(index: Tensor, count: int, seed: int, stream: int, dtype: torch.dtype) -> Tensor:
+    return reference.uniform_from_bits(reference.philox_bits(seed, index, stream, count), dtype)
+
+
+def _bits(index: Tensor, count: int, seed: int, stream: int) -> Tensor:
+    return reference.philox_bits(seed, index, stream, count).contiguous()
+
+
+def _fake(index: Tensor, count: int, _seed: int, _stream: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    return index.new_empty((index.shape[0], count), dtype=dtype)
+
+
+_normal_op = define(
+    "philox_normal(Tensor index, SymInt count, int seed, int stream, ScalarType dtype) -> Tensor", reference=_normal, fake=_fake
+)
+_uniform_op = define(
+    "philox_uniform(Tensor index, SymInt count, int seed, int stream, ScalarType dtype) -> Tensor", reference=_uniform, fake=_fake
+)
+_bits_op = define("philox_bits(Tensor index, SymInt count, int seed, int stream) -> Tensor", reference=_bits, fake=_fake)
 
 
 def philox_normal(seed: int, index: Tensor, shape: Sequence[int], *, stream: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -34,10 +62,7 @@ def philox_normal(seed: int, index: Tensor, shape: Sequence[int], *, stream: int
     tensor([[ 0.9911, -0.9247],
             [ 1.0676, -0.4253]])
     """
-    _check(seed, index, stream)
-    count = math.prod(shape)
-    bits = philox_bits(seed, index, stream, count + count % 2)
-    return normal_from_bits(bits, dtype)[:, :count].unflatten(1, tuple(shape)) if shape else normal_from_bits(bits, dtype)[:, 0]
+    return _draw(_normal_op, seed, index, shape, stream=stream, dtype=dtype)
 
 
 def philox_uniform(seed: int, index: Tensor, shape: Sequence[int], *, stream: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -46,9 +71,7 @@ def philox_uniform(seed: int, index: Tensor, shape: Sequence[int], *, stream: in
     >>> philox_uniform(0, torch.tensor([0]), (3,))
     tensor([[0.3990, 0.8805, 0.7357]])
     """
-    _check(seed, index, stream)
-    values = uniform_from_bits(philox_bits(seed, index, stream, math.prod(shape)), dtype)
-    return values.unflatten(1, tuple(shape)) if shape else values[:, 0]
+    return _draw(_uniform_op, seed, index, shape, stream=stream, dtype=dtype)
 
 
 def philox_integers(seed: int, index: Tensor, shape: Sequence[int], *, high: int, stream: int = 0) -> Tensor:
@@ -58,11 +81,25 @@ def philox_integers(seed: int, index: Tensor, shape: Sequence[int], *, high: int
     tensor([[3, 8, 7, 6],
             [5, 9, 0, 5]])
     """
-    _check(seed, index, stream)
     if not 1 <= high <= 2**31:
         raise ConfigError(f"`high` must be in [1, 2^31]; got {high}.")
-    values = (philox_bits(seed, index, stream, math.prod(shape)) * high) >> 32
-    return values.unflatten(1, tuple(shape)) if shape else values[:, 0]
+    _check(seed, index, stream)
+    ensure_native(index.device)
+    values = (_bits_op(index.contiguous(), math.prod(shape), _signed(seed), stream) * high) >> 32
+    return values.reshape(len(index), *shape)
+
+
+def _draw(op: Any, seed: int, index: Tensor, shape: Sequence[int], *, stream: int, dtype: torch.dtype) -> Tensor:
+    _check(seed, index, stream)
+    ensure_native(index.device)
+    wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    values: Tensor = op(index.contiguous(), math.prod(shape), _signed(seed), stream, wide)
+    return values.reshape(len(index), *shape).to(dtype)
+
+
+def _signed(seed: int) -> int:
+    """A 64-bit seed as the int64 that an op's schema has; the reference masks it and C++ casts it back."""
+    return seed - 2**64 if seed >= 2**63 else seed
 
 
 def _check(seed: int, index: Tensor, stream: int) -> None:
