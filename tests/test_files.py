@@ -38,9 +38,14 @@ def test_the_temporary_name_keeps_the_suffixes_and_lies_beside(tmp_path, name):
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(error), atomic_path(target) as temporary:
-        temporary.write_text("half of the n")
-        raise error
+
+    def write() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half of the n")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
@@ -52,9 +57,13 @@ def test_a_writer_that_replaces_the_temporary_file_is_fine(tmp_path):
 
 
 def test_folders_appear_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ValueError, match="cut"), atomic_dir(tmp_path / "a" / "b") as temporary:
-        (temporary / "x").write_text("x")
-        raise ValueError("cut")
+    def write() -> None:
+        with atomic_dir(tmp_path / "a" / "b") as temporary:
+            (temporary / "x").write_text("x")
+            raise ValueError("cut")
+
+    with pytest.raises(ValueError, match="cut"):
+        write()
     assert list((tmp_path / "a").iterdir()) == []
     with atomic_dir(tmp_path / "a" / "b") as temporary:
         (temporary / "x").write_text("x")

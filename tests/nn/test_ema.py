@@ -59,7 +59,7 @@ def test_within_the_block_the_model_holds_the_averages_and_after_it_its_own_bits
     ema = EMA(model, 0.5)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter))
     ema.update()
     state = {k: v.clone() for k, v in model.state_dict().items()}
     averages = {k: v.clone() for k, v in ema.averages.items()}
