@@ -110,7 +110,7 @@ def _sets(
         progress(sum(map(len, fake)))
     value_range = run.model.image_spec.intensity.range
     real = dataset.fetch(rows).x
-    # What is stored is what is judged: a sample outside the range is clipped when it is written.
+    # The real samples were clipped to the window when they were read.
     images = torch.cat(fake)
     if run.model.image_spec.intensity.clip:
         images = images.clamp(*value_range)

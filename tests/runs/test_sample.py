@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import weakref
@@ -161,7 +162,7 @@ def test_an_interrupted_folder_is_not_taken_over_by_another_seed(run, tmp_path, 
 
 def test_files_of_unknown_origin_are_not_taken_for_samples(run, tmp_path):
     (tmp_path / "sample_000000.png").write_bytes(b"mine")
-    with pytest.raises(RunError, match="no samples.json"):
+    with pytest.raises(RunError, match=r"no samples\.json"):
         sample_to_folder(run, tmp_path, 1)
     assert tiny.contents(tmp_path) == {"sample_000000.png": b"mine"}
 
@@ -210,7 +211,7 @@ def test_what_is_there_and_what_is_missing(tmp_path_factory, numbers, first, las
         (folder / stray).touch()
     ranges = _there(folder)
     assert {i for a, b in ranges for i in range(a, b)} == numbers
-    assert all(b < c for (_, b), (c, _) in zip(ranges, ranges[1:], strict=False)), "neighbours are one range"
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(ranges)), "neighbours are one range"
     gaps = _gaps(ranges, first, last)
     assert [i for a, b in gaps for i in range(a, b)] == [i for i in range(first, last) if i not in numbers]
     shutil.rmtree(folder)
