@@ -12,98 +12,100 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from medgen.native.plan import Plan
+from medgen.native.toolchain import built_with
 
-__all__ = ["BuildError", "build"]
+__all__ = ["BuildError", "build", "cached", "compile_into", "failure"]
+
+_REMEMBERED = 24 * 3600.0  # seconds after which a failed build is tried again: its cause may have been a full disk
 
 
 class BuildError(RuntimeError):
     """The compiler failed, or the cache cannot be written."""
 
 
+def cached(plan: Plan, cache: Path) -> Path | None:
+    """The complete library of `plan`; where there is no compiler, one that any compiler made of the same content."""
+    found = [cache / "ext" / plan.key] if plan.compiler else sorted((cache / "ext").glob(f"{plan.content}-*"))
+    return next((folder / plan.filename for folder in found if (folder / "metadata.json").is_file()), None)
+
+
+def failure(plan: Plan, cache: Path) -> str:
+    """Why the build of `plan` failed within the last day; empty where it did not."""
+    try:
+        record = json.loads(_failed(plan, cache).read_text(encoding="utf-8"))
+        return str(record["reason"]) if time.time() - record["time"] < _REMEMBERED else ""
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
 def build(plan: Plan, cache: Path) -> Path:
     """The library of `plan`, from the cache or compiled into it.
 
     Raises:
-        BuildError: with the last lines of the compiler.
+        BuildError: with the last lines of the compiler, which are also kept for `failure`.
     """
     folder = cache / "ext" / plan.key
-    library = folder / plan.filename
-    if _complete(folder):
-        return library
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.parent / f"{plan.key}.lock"):
-            if not _complete(folder):
-                _build_into(plan, folder)
+            if not (done := cached(plan, cache)):
+                _build_locked(plan, folder, cache)
     except OSError as error:
         raise BuildError(f"the cache {cache} cannot be written ({error}); set MEDGEN_CACHE to a folder that can") from error
-    return library
+    return done or folder / plan.filename
 
 
-def _complete(folder: Path) -> bool:
-    return (folder / "metadata.json").is_file()  # written last
+def compile_into(plan: Plan, folder: Path) -> Path:
+    """Compile and link in a folder of one's own.
+
+    Raises:
+        BuildError: with the last lines of the compiler.
+    """
+    (folder / "build.ninja").write_text(plan.ninja(), encoding="utf-8")
+    done = subprocess.run([_ninja(), "-C", str(folder)], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise BuildError(f"{' '.join(plan.compiler)} failed on {plan.name}:\n" + "\n".join(lines[-20:]))
+    return folder / plan.filename
 
 
-def _build_into(plan: Plan, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{plan.key}-", dir=folder.parent) as name:
+def _build_locked(plan: Plan, folder: Path, cache: Path) -> None:
+    for left in folder.parent.glob(f".{plan.key}-*"):  # by a killed build: nobody else works on this key while we hold its lock
+        shutil.rmtree(left, ignore_errors=True)
+    _failed(plan, cache).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{plan.key}-", dir=folder.parent, ignore_cleanup_errors=True) as name:
         temporary = Path(name)
-        (temporary / "build.ninja").write_text(_ninja(plan), encoding="utf-8")
-        _run([_ninja_program(), "-C", str(temporary)], plan)
+        try:
+            library = compile_into(plan, temporary)
+        except BuildError as error:
+            _failed(plan, cache).write_text(json.dumps({"reason": str(error), "time": time.time()}), encoding="utf-8")
+            raise
         done = temporary / "done"
         done.mkdir()
-        shutil.move(temporary / plan.filename, done / plan.filename)
-        metadata = {
-            "name": plan.name,
-            "compiler": plan.compiler,
-            "versions": dict(plan.versions),
-            "objects": [u.object for u in plan.units],
-        }
-        (done / "metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+        shutil.move(library, done / plan.filename)
+        record = {"name": plan.name, "compiler": plan.compiler, "versions": {**plan.versions, **built_with()}, "built": time.time()}
+        (done / "metadata.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted deletion may have left
         os.replace(done, folder)
 
 
-def _ninja(plan: Plan) -> str:
-    """One rule per flag set would say no more than one variable per unit."""
-    includes = " ".join(f"-I{_escaped(path)}" for path in plan.includes)
-    lines = [
-        "ninja_required_version = 1.5",
-        "rule compile",
-        f"  command = {_escaped(plan.compiler)} $flags {includes} -c $in -o $out",
-        "  description = $out",
-        "rule link",
-        f"  command = {_escaped(plan.compiler)} $in -o $out {' '.join(plan.link)}",
-    ]
-    for unit in plan.units:
-        lines += [f"build {unit.object}: compile {_escaped(unit.source)}", f"  flags = {' '.join(unit.flags)}"]
-    lines += [f"build {plan.filename}: link {' '.join(unit.object for unit in plan.units)}", ""]
-    return "\n".join(lines)
+def _failed(plan: Plan, cache: Path) -> Path:
+    return cache / "ext" / f"{plan.key}.failed.json"
 
 
-def _escaped(path: str | Path) -> str:
-    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-
-
-def _ninja_program() -> str:
-    found = shutil.which("ninja")
-    if found:
+def _ninja() -> str:
+    if found := shutil.which("ninja"):
         return found
     try:
         import ninja
     except ImportError as error:
-        raise BuildError("ninja is not installed; pip install ninja") from error
+        raise BuildError("ninja was not found; pip install ninja") from error
     return os.path.join(ninja.BIN_DIR, "ninja")
-
-
-def _run(command: list[str], plan: Plan) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise BuildError(f"{plan.compiler} failed on {plan.name}:\n" + "\n".join(lines[-20:]))
 
 
 @contextlib.contextmanager

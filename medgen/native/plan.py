@@ -1,12 +1,10 @@
-"""What to compile, with which flags: a pure function, used by the build on first use and by setup.py, which loads this file by its path.
-
-Imports nothing of medgen and no torch, so that setup.py can use it in a build environment.
-"""
+"""What to compile, with which flags: pure functions, used by the build on first use and by setup.py."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,36 +43,70 @@ class Plan:
 
     Args:
         name: of the library.
-        compiler: path of the compiler and linker.
+        compiler: words of the command that compiles and links; empty where there is none.
         units: what to compile.
-        includes: folders of headers.
-        link: arguments of the linking call.
-        headers: files that the hash covers beside the sources.
-        versions: name -> version of everything the binary depends on.
+        root: folder of the sources; its headers are searched and enter the key.
+        system: folders of other headers, searched without warnings.
+        folders: where the linker looks.
+        link: further arguments of the linking call.
+        versions: of the tools; they enter the key, so that another compiler makes another library.
     """
 
     name: str
-    compiler: str
+    compiler: tuple[str, ...]
     units: tuple[Unit, ...]
-    includes: tuple[Path, ...]
-    link: tuple[str, ...]
-    headers: tuple[Path, ...] = ()
+    root: Path
+    system: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+    link: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def key(self) -> str:
-        """SHA-256 over sources, headers, flags and versions: another key is another binary."""
-        digest = hashlib.sha256(repr((self.name, self.link, sorted(self.versions.items()))).encode())
+    def content(self) -> str:
+        """SHA-256 over sources, headers and flags. No path enters it, nor torch's version, which the stable ABI makes irrelevant."""
+        digest = hashlib.sha256(repr((self.name, self.link)).encode())
         for unit in self.units:
             digest.update(repr((unit.object, unit.flags)).encode() + unit.source.read_bytes())
-        for header in sorted(self.headers):
-            digest.update(header.name.encode() + header.read_bytes())
-        return digest.hexdigest()[:32]
+        for header in sorted(path for pattern in ("*.h", "*.cuh") for path in self.root.rglob(pattern)):
+            digest.update(header.relative_to(self.root).as_posix().encode() + header.read_bytes())
+        return digest.hexdigest()[:24]
+
+    @property
+    def key(self) -> str:
+        """The content, and who compiles it."""
+        return f"{self.content}-{hashlib.sha256(repr(sorted(self.versions.items())).encode()).hexdigest()[:8]}"
 
     @property
     def filename(self) -> str:
         """Of the library."""
         return f"lib{self.name}.so"
+
+    def ninja(self) -> str:
+        """The build as a ninja file, to be run in an empty folder."""
+        compiler = _words(self.compiler)
+        headers = _words([f"-I{self.root}", *(word for folder in self.system for word in ("-isystem", str(folder)))])
+        link = _words([*(f"-L{folder}" for folder in self.folders), *self.link])
+        lines = [
+            "ninja_required_version = 1.5",
+            "rule compile",
+            f"  command = {compiler} $flags {headers} -c $in -o $out",
+            "  description = $out",
+            "rule link",
+            f"  command = {compiler} $in -o $out {link}",
+        ]
+        for unit in self.units:
+            lines += [f"build {unit.object}: compile {_path(unit.source)}", f"  flags = {_words(unit.flags)}"]
+        return "\n".join([*lines, f"build {self.filename}: link {' '.join(unit.object for unit in self.units)}", ""])
+
+
+def _words(words: Sequence[str]) -> str:
+    """For the shell, and then for ninja."""
+    return shlex.join(words).replace("$", "$$")
+
+
+def _path(path: Path) -> str:
+    """For ninja, which quotes paths for the shell by itself."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
 
 def host_isas(cpu_flags: set[str]) -> tuple[str, ...]:
@@ -88,40 +120,52 @@ def host_isas(cpu_flags: set[str]) -> tuple[str, ...]:
     return ("v3", "base") if cpu_flags >= _FLAGS_OF_V3 else ("base",)
 
 
-def cpu_plan(csrc: Path, *, compiler: str, torch_include: Path, torch_lib: Path, isas: Sequence[str], versions: Mapping[str, str]) -> Plan:
+def cpu_plan(
+    csrc: Path,
+    *,
+    compiler: Sequence[str],
+    torch: Path,
+    isas: Sequence[str] = tuple(ISAS),
+    versions: Mapping[str, str] | None = None,
+    extra: Sequence[str] = (),
+) -> Plan:
     """The CPU ops.
 
     Args:
         csrc: folder of sources.
-        compiler: a C++20 compiler.
-        torch_include, torch_lib: of the torch to build against; any from 2.11 gives the same binary interface.
+        compiler: words of a C++20 compiler.
+        torch: folder of an installed torch; any from 2.11 gives the same binary interface.
         isas: keys of `ISAS`; on other machines than x86-64 only the baseline.
-        versions: enter the hash.
+        versions: of the compiler.
+        extra: flags for every compiling and linking call, such as -Werror or -fsanitize=address.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         isas = ("base",)
     built = tuple(f"-DMEDGEN_HAVE_{isa.upper()}=1" for isa in isas)
     units = [
-        Unit(source, f"{source.stem}.{isa}.o", (*_COMMON, *_KERNEL, f"-DMEDGEN_ISA={isa}", *ISAS[isa]))
+        Unit(source, f"{source.stem}.{isa}.o", (*_COMMON, *_KERNEL, f"-DMEDGEN_ISA={isa}", *ISAS[isa], *extra))
         for source in sorted((csrc / "cpu").glob("*.cpp"))
         for isa in isas
     ]
-    torch_flags = (*_COMMON, f"-DTORCH_TARGET_VERSION={ABI}", "-isystem", str(torch_include), *built)
-    units += [Unit(source, f"torch_{source.stem}.o", torch_flags) for source in sorted((csrc / "torch").glob("*_cpu.cpp"))]
-    link = ("-shared", f"-L{torch_lib}", "-ltorch_cpu", "-ltorch")
-    return Plan("medgen_cpu", compiler, tuple(units), (csrc,), link, _headers(csrc), versions)
+    glue = (*_COMMON, f"-DTORCH_TARGET_VERSION={ABI}", *built, *extra)
+    units += [Unit(source, f"torch_{source.stem}.o", glue) for source in sorted((csrc / "torch").glob("*_cpu.cpp"))]
+    link = ("-shared", "-ltorch_cpu", "-ltorch", *extra)
+    return Plan("medgen_cpu", tuple(compiler), tuple(units), csrc, (torch / "include",), (torch / "lib",), link, dict(versions or {}))
 
 
-def cuda_plan(csrc: Path, *, nvcc: str, torch_include: Path, torch_lib: Path, archs: Sequence[str], versions: Mapping[str, str]) -> Plan:
+def cuda_plan(
+    csrc: Path,
+    *,
+    nvcc: Sequence[str],
+    torch: Path,
+    archs: Sequence[str] = ("80", "90"),
+    versions: Mapping[str, str] | None = None,
+    extra: Sequence[str] = (),
+) -> Plan:
     """The CUDA ops: real code for each architecture, and PTX of the last for later ones. Arguments as in `cpu_plan`."""
     code = [flag for arch in archs for flag in ("-gencode", f"arch=compute_{arch},code=sm_{arch}")]
     code += ["-gencode", f"arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
-    flags: tuple[str, ...] = ("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={ABI}")
-    flags += ("-isystem", str(torch_include), *code)
+    flags = ("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={ABI}", *code, *extra)
     units = [Unit(source, f"{source.stem}.cu.o", flags) for source in sorted((csrc / "cuda").glob("*.cu"))]
-    link = ("-shared", f"-L{torch_lib}", "-ltorch_cpu", "-ltorch", "-ltorch_cuda", "-lcudart")
-    return Plan("medgen_cuda", nvcc, tuple(units), (csrc,), link, _headers(csrc), versions)
-
-
-def _headers(csrc: Path) -> tuple[Path, ...]:
-    return tuple(sorted([*csrc.rglob("*.h"), *csrc.rglob("*.cuh")]))
+    link = ("-shared", "-ltorch_cpu", "-ltorch", "-ltorch_cuda", "-lcudart")
+    return Plan("medgen_cuda", tuple(nvcc), tuple(units), csrc, (torch / "include",), (torch / "lib",), link, dict(versions or {}))

@@ -1,0 +1,73 @@
+"""Where the library of a device is, or why there is none, without loading anything: for the loader and for `medgen doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medgen.native.jit import cached, failure
+from medgen.native.plan import Plan
+from medgen.native.policy import Policy
+from medgen.native.toolchain import Device, ToolchainError, plan_of, plan_without_compiler
+
+__all__ = ["Place", "locate"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is known of the native ops of one device before they are loaded.
+
+    Args:
+        device: "cpu" or "cuda".
+        state: "installed" with the package, in the "cache", "buildable" (the first use of an op builds it), "failed" (its build did,
+            lately), or "none".
+        library: the file, where there is one.
+        reason: why there is none.
+        plan: how to build it, where it can be.
+    """
+
+    device: Device
+    state: Literal["installed", "cache", "buildable", "failed", "none"]
+    library: Path | None = None
+    reason: str = ""
+    plan: Plan | None = None
+
+
+def locate(device: Device, wanted: Policy, *, installed: bool = True) -> Place:
+    """Look for the library.
+
+    Args:
+        device: "cpu" or "cuda".
+        wanted: what the environment asks for.
+        installed: accept the one that came with the package.
+    """
+    if wanted.ops == "reference":
+        return Place(device, "none", reason="MEDGEN_OPS=reference")
+    library = Path(__file__).parent / f"libmedgen_{device}.so"
+    if installed and library.is_file():
+        return Place(device, "installed", library)
+    try:
+        plan = plan_of(device, wanted)
+    except (ToolchainError, OSError) as error:
+        found = _without_compiler(wanted) if device == "cpu" else None
+        return Place(device, "cache", found) if found else Place(device, "none", reason=str(error))
+    try:
+        found = cached(plan, wanted.cache)
+    except OSError as error:
+        return Place(device, "none", reason=f"the cache {wanted.cache} cannot be read ({error}); set MEDGEN_CACHE to a folder that can")
+    if found:
+        return Place(device, "cache", found, plan=plan)
+    if reason := failure(plan, wanted.cache):
+        return Place(device, "failed", reason=reason, plan=plan)
+    if not wanted.jit:
+        return Place(device, "none", reason="no built library was found, and MEDGEN_JIT=0 forbids to build one", plan=plan)
+    return Place(device, "buildable", plan=plan)
+
+
+def _without_compiler(wanted: Policy) -> Path | None:
+    """A library that was built while there was a compiler, as on the nodes of a cluster that have none."""
+    try:
+        return cached(plan_without_compiler(wanted), wanted.cache)
+    except (ToolchainError, OSError):
+        return None

@@ -1,0 +1,111 @@
+"""What this machine has to build with: sources, compilers, torch's headers. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from medgen.native.plan import ISAS, Plan, cpu_plan, cuda_plan, host_isas
+from medgen.native.policy import Policy
+
+__all__ = ["Device", "ToolchainError", "compiler", "plan_of", "sources"]
+
+Device = Literal["cpu", "cuda"]
+
+
+class ToolchainError(RuntimeError):
+    """There is no compiler, no torch, no sources or no GPU toolkit: an ordinary state, in which the reference runs."""
+
+
+def plan_of(device: Device, wanted: Policy, *, every_isa: bool = False) -> Plan:
+    """The plan for this machine.
+
+    Args:
+        device: "cpu" or "cuda".
+        wanted: compiler, flags and architectures.
+        every_isa: for any machine of this kind, not only this one.
+
+    Raises:
+        ToolchainError: something is missing.
+    """
+    torch = _torch()
+    if device == "cpu":
+        words = compiler(wanted)
+        isas = tuple(ISAS) if every_isa else host_isas(_cpu_flags())
+        return cpu_plan(sources(), compiler=words, torch=torch, isas=isas, versions=_versions("compiler", words), extra=wanted.flags)
+    words = _nvcc(wanted)
+    if not (torch / "lib" / "libtorch_cuda.so").is_file():
+        raise ToolchainError("this torch is built without CUDA")
+    return cuda_plan(sources(), nvcc=words, torch=torch, archs=wanted.archs or ("80", "90"), versions=_versions("nvcc", words))
+
+
+def plan_without_compiler(wanted: Policy) -> Plan:
+    """The CPU plan whose content tells whether a library found in the cache is the one that a compiler would make here."""
+    return cpu_plan(sources(), compiler=(), torch=Path(), isas=host_isas(_cpu_flags()), extra=wanted.flags)
+
+
+def sources() -> Path:
+    """csrc/, installed inside the package or beside it in a checkout.
+
+    Raises:
+        ToolchainError: neither is there.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "_csrc", package.parent / "csrc"):
+        if (folder / "cpu").is_dir():
+            return folder
+    raise ToolchainError("the C++ sources are not installed (medgen/_csrc); reinstall medgen from a complete wheel or checkout")
+
+
+def compiler(wanted: Policy) -> tuple[str, ...]:
+    """Words of the C++ compiler.
+
+    Raises:
+        ToolchainError: there is none.
+    """
+    if wanted.cxx:
+        if found := shutil.which(wanted.cxx[0]):
+            return (found, *wanted.cxx[1:])
+        raise ToolchainError(f"the compiler named by CXX was not found ({wanted.cxx[0]})")
+    for name in ("c++", "g++", "clang++"):
+        if found := shutil.which(name):
+            return (found,)
+    raise ToolchainError("no C++ compiler was found (c++, g++, clang++, or CXX)")
+
+
+def _nvcc(wanted: Policy) -> tuple[str, ...]:
+    if found := shutil.which("nvcc") or shutil.which("nvcc", path=wanted.cuda_home / "bin"):
+        return (found,)
+    raise ToolchainError("nvcc was not found (put it on PATH or set CUDA_HOME)")
+
+
+def _torch() -> Path:
+    """Its folder, without importing it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin:
+        raise ToolchainError("torch is not installed")
+    return Path(spec.origin).parent
+
+
+def _versions(tool: str, words: tuple[str, ...]) -> dict[str, str]:
+    """Asked anew at every start: 3 ms, and never out of date."""
+    done = subprocess.run([*words, "--version"], capture_output=True, text=True, errors="replace", check=False)
+    return {tool: " ".join(done.stdout.split())[:200] or f"exit {done.returncode}"}
+
+
+def built_with() -> dict[str, str]:
+    """For the record in metadata.json only: the library does not depend on it."""
+    return {name: metadata.version(name) for name in ("torch", "ninja") if importlib.util.find_spec(name)}
+
+
+def _cpu_flags() -> set[str]:
+    """Features of this processor as Linux names them; empty where that is unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    return set(next((line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags")), []))
