@@ -1,4 +1,4 @@
-"""`medgen doctor`: what is installed, and why something is not available. Imports no torch."""
+"""`medgen doctor`: what is installed, and why something is not available. Imports no torch, except for --ops."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any
 
 import medgen
+from medgen.cli import ops_section
 from medgen.cli.common import field_lines, make_parser, print_json, print_table
 from medgen.errors import UnknownNameError
 from medgen.registry import Host, PluginStatus, suggestion
@@ -22,6 +23,7 @@ __all__ = ["run"]
 _EXAMPLES = """\
   medgen doctor                 everything; exit code 0 where all is well, else 1
   medgen doctor autoencoders    one plugin, with the traceback of its failure
+  medgen doctor --ops           load the native ops, building them where needed, and list every op with what runs it
   medgen doctor --json
 
 A plugin is named by its entry point, its distribution, or a name that it declares.
@@ -41,6 +43,7 @@ def run(argv: Sequence[str]) -> int:
     """Report versions, plugins, optional packages, ops and environment; returns 0 where all is well, else 1."""
     parser = make_parser("doctor", "Say what is installed, and why something is not available.", _EXAMPLES)
     parser.add_argument("name", nargs="?", help="one plugin, in full")
+    parser.add_argument("--ops", action="store_true", help="load the native ops, building them where needed, and list them")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
 
@@ -49,14 +52,15 @@ def run(argv: Sequence[str]) -> int:
         host = Host.from_environment(strict=False)
     plugins = _chosen(host, options.name) if options.name else host.plugins
     packages = list(_packages())
+    native = ops_section.inspect(load=options.ops)
     if options.json:
-        print_json(_as_json(plugins, packages))
+        print_json(_as_json(plugins, packages, native))
     elif options.name:
         print("\n\n".join(_in_full(status) for status in plugins))
     else:
-        _print(plugins, packages)
+        _print(plugins, packages, native)
     needed = () if options.name else [p for p in packages if not p.extra and not p.version]
-    return 1 if needed or any(_unwell(status) for status in plugins) else 0
+    return 1 if needed or not native.well or any(_unwell(status) for status in plugins) else 0
 
 
 def _unwell(status: PluginStatus) -> bool:
@@ -91,7 +95,7 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def _print(plugins: list[PluginStatus], packages: list[_Package]) -> None:
+def _print(plugins: list[PluginStatus], packages: list[_Package], native: ops_section.Report) -> None:
     print("Versions")
     print(_indented(field_lines(_versions(packages).items())))
     print("\nPlugins")
@@ -103,10 +107,10 @@ def _print(plugins: list[PluginStatus], packages: list[_Package]) -> None:
     print("\nOptional packages")
     print(_indented("\n".join(_extra_lines(packages))))
     print("\nOps")
-    print("  backend: reference (pure PyTorch)")
+    ops_section.print_report(native)
     print("\nEnvironment")
     print(_indented("\n".join(f"{name}={value}" for name, value in _environment().items()) or "no MEDGEN_* variable is set"))
-    unwell = [status.name for status in plugins if _unwell(status)]
+    unwell = [status.name for status in plugins if _unwell(status)] + ([] if native.well else ["native ops"])
     print(f"\nNot well: {', '.join(unwell)}. In full: medgen doctor NAME" if unwell else "\nAll is well.")
 
 
@@ -148,7 +152,7 @@ def _in_full(status: PluginStatus) -> str:
     return "\n".join([*lines, "", status.traceback.rstrip()] if status.traceback else lines)
 
 
-def _as_json(plugins: list[PluginStatus], packages: list[_Package]) -> dict[str, Any]:
+def _as_json(plugins: list[PluginStatus], packages: list[_Package], native: ops_section.Report) -> dict[str, Any]:
     keys = ("name", "distribution", "version", "module", "state", "reason", "traceback", "rejected", "notes", "withheld")
     return {
         "versions": _versions(packages),
@@ -163,7 +167,7 @@ def _as_json(plugins: list[PluginStatus], packages: list[_Package]) -> dict[str,
             extra: {package.name: package.version or None for package in packages if package.extra == extra}
             for extra in dict.fromkeys(package.extra for package in packages if package.extra)
         },
-        "ops": {"backend": "reference (pure PyTorch)"},
+        "ops": native.as_json(),
         "environment": _environment(),
     }
 
