@@ -77,7 +77,8 @@ def _attempt(device: Device, wanted: Policy) -> Outcome:
         place = _build(place, wanted)
     if place.library and not (problem := _open(place)):
         return Outcome(device, place.library, "built" if built else "cache")
-    if built or problem:  # no compiler or no GPU toolkit is the ordinary case; what should have worked deserves a word, once
+    # No compiler or no GPU toolkit is the ordinary case; what should have worked deserves a word, once.
+    if (built or problem) and wanted.ops != "native":
         text = f"medgen: the native {device} ops are not to be had, the PyTorch reference runs. Why: medgen doctor"
         warnings.warn(text, NativeOpsWarning, stacklevel=4)
     return Outcome(device, None, "none", "; ".join(filter(None, (problem, place.reason))))
