@@ -34,7 +34,7 @@ def add_config(parser: argparse.ArgumentParser, config: type[Config], title: str
             f"--{prefix}{row.name}",
             dest=f"{prefix}{row.name}",
             default=argparse.SUPPRESS,
-            metavar=row.name.rpartition("_")[2].upper(),
+            metavar=re.split(r"[._]", row.name)[-1].upper(),
             help=f"{row.description} (default {row.default}{limits}{choices})".replace("%", "%%"),
             **_arity(_annotation(config, row.name)),
         )
