@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     from medgen.training import train
 
     start = time.monotonic()
-    data, steps = ("cardiac_phantom?n=120&size=32", 30) if options.tiny else ("cardiac_phantom?n=2000", 1500)
+    data, steps = ("cardiac_phantom?n=120&size=32", 30) if options.tiny else ("cardiac_phantom?n=2000", 1000)
     print(f"1/5 training: vae on {data}, {steps} steps")
     out = Path(options.out)
     done = train(

@@ -52,7 +52,6 @@ class TrainConfig(Config):
     seed: int = Field(0, ge=0, lt=2**63, description="Of initial weights, order of the data, and training noise.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train; auto takes a GPU where there is one.")
     devices: int = Field(1, ge=1, description="Processes (CPU) or GPUs that share each batch.")
-    strategy: str = Field("auto", description="Lightning Fabric strategy for several devices: auto (ddp), ddp, fsdp.")
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

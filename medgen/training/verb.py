@@ -136,13 +136,9 @@ def _fabric(config: TrainConfig) -> Any:
         raise ConfigError("`device` is cuda, but this torch sees no CUDA device; use --device cpu.")
     if accelerator == "cpu" and config.precision == "float16":
         raise ConfigError("`precision` float16 needs a GPU; on the CPU use bfloat16.")
-    strategy = config.strategy
-    if config.devices > 1 and strategy in ("auto", "ddp"):
-        strategy = "ddp_find_unused_parameters_true"  # a phase uses only its player's parameters
-    try:
-        fabric = fabric_class(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=_PRECISION[config.precision])
-    except ValueError as error:
-        raise ConfigError(f"`strategy` {config.strategy!r} cannot be used here: {error}") from error
+    # Each phase uses only its own player's parameters; gradients of the others must not be waited for.
+    strategy = "ddp_find_unused_parameters_true" if config.devices > 1 else "auto"
+    fabric = fabric_class(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=_PRECISION[config.precision])
     fabric.launch()
     return fabric
 
