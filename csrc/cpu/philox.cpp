@@ -3,36 +3,12 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/normal.h"
+#include "cpu/normals.h"
+// after the above, which makes the namespace of this instruction set an inline one
 #include "cpu/kernels.h"
-#include "cpu/words.h"
 
 MEDGEN_NAMESPACE_BEGIN
 namespace {
-
-// Box-Muller on 64 counters: 256 normals in the order of the elements.
-MEDGEN_HD void normals(float* out, const Words& words) {
-  alignas(64) float n[4][kBlock];
-#pragma omp simd
-  for (int j = 0; j < kBlock; ++j) {
-    normal_pair(words.w[0][j], words.w[1][j], n[0][j], n[1][j]);
-    normal_pair(words.w[2][j], words.w[3][j], n[2][j], n[3][j]);
-  }
-#pragma omp simd
-  for (int j = 0; j < kBlock; ++j) {
-    out[4 * j] = n[0][j];
-    out[4 * j + 1] = n[1][j];
-    out[4 * j + 2] = n[2][j];
-    out[4 * j + 3] = n[3][j];
-  }
-}
-
-MEDGEN_HD void normals(double* out, const Words& words) {
-  for (int j = 0; j < kBlock; ++j) {
-    normal_pair(words.w[0][j], words.w[1][j], out[4 * j], out[4 * j + 1]);
-    normal_pair(words.w[2][j], words.w[3][j], out[4 * j + 2], out[4 * j + 3]);
-  }
-}
 
 template <class T, class Function>
 MEDGEN_HD void interleave(T* out, const Words& words, const Function& function) {
@@ -45,14 +21,14 @@ template <class T, class Fill>
 MEDGEN_HD void values(T* out, const std::int64_t* index, std::int64_t begin, std::int64_t end, std::int64_t count, std::uint64_t seed,
                       std::uint32_t stream, const Fill& fill) {
   const std::int64_t per_row = (count + 3) / 4;
-  Counters counters(index, per_row, begin);
+  Counters counters(index, per_row, begin, stream);
   Words words;
   alignas(64) T buffer[4 * kBlock];
   const bool whole = count % 4 == 0;  // then counter q makes out[4 q .. 4 q + 3], whatever its row
   for (std::int64_t q = begin; q < end; q += kBlock) {
     const int n = static_cast<int>(std::min<std::int64_t>(kBlock, end - q));
     counters.next(words, n);
-    fill_words(words, stream, seed);
+    fill_words(words, seed);
     if (whole && n == kBlock) {
       fill(out + 4 * q, words);
       continue;

@@ -13,9 +13,9 @@ MEDGEN_NAMESPACE_BEGIN
 
 inline constexpr int kBlock = 64;
 
-// Counters in, words out: w[k][j] is word k of counter (block[j], stream, low[j], high[j]).
+// Counters in, words out: w[k][j] is word k of counter (block[j], stream[j], low[j], high[j]).
 struct Words {
-  alignas(64) std::uint32_t block[kBlock], low[kBlock], high[kBlock];
+  alignas(64) std::uint32_t block[kBlock], stream[kBlock], low[kBlock], high[kBlock];
   alignas(64) std::uint32_t w[4][kBlock];
 };
 
@@ -46,14 +46,14 @@ MEDGEN_HD void lanes_store(std::uint32_t* out, Lanes a) {
 
 #if defined(MEDGEN_LANES)
 // Two groups of lanes at once hide the latency of the multiplications.
-MEDGEN_HD void fill_words(Words& words, std::uint32_t stream, std::uint64_t seed) {
+MEDGEN_HD void fill_words(Words& words, std::uint64_t seed) {
   const Lanes m0 = lanes_set(0xD2511F53), m1 = lanes_set(0xCD9E8D57);
   constexpr int kGroups = 4;
   for (int start = 0; start < kBlock; start += kGroups * kLanes) {
     Lanes c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
     for (int g = 0; g < kGroups; ++g) {
       c0[g] = lanes_load(words.block + start + g * kLanes);
-      c1[g] = lanes_set(stream);
+      c1[g] = lanes_load(words.stream + start + g * kLanes);
       c2[g] = lanes_load(words.low + start + g * kLanes);
       c3[g] = lanes_load(words.high + start + g * kLanes);
     }
@@ -82,9 +82,9 @@ MEDGEN_HD void fill_words(Words& words, std::uint32_t stream, std::uint64_t seed
   }
 }
 #else
-MEDGEN_HD void fill_words(Words& words, std::uint32_t stream, std::uint64_t seed) {
+MEDGEN_HD void fill_words(Words& words, std::uint64_t seed) {
   for (int j = 0; j < kBlock; ++j) {
-    const Philox p = philox(words.block[j], stream, words.low[j], words.high[j], seed);
+    const Philox p = philox(words.block[j], words.stream[j], words.low[j], words.high[j], seed);
     words.w[0][j] = p.w0;
     words.w[1][j] = p.w1;
     words.w[2][j] = p.w2;
@@ -96,9 +96,10 @@ MEDGEN_HD void fill_words(Words& words, std::uint32_t stream, std::uint64_t seed
 // The counters of one row of `per_row` blocks after another, 64 at a time.
 class Counters {
  public:
-  // first: number of the first counter, counted over all rows.
-  MEDGEN_HD Counters(const std::int64_t* index, std::int64_t per_row, std::int64_t first)
-      : index_(index), per_row_(per_row), row_(first / per_row), block_(first % per_row) {}
+  // first: number of the first counter, counted over all rows. Row r draws from stream + step[r * stride], or from `stream` without steps.
+  MEDGEN_HD Counters(const std::int64_t* index, std::int64_t per_row, std::int64_t first, std::uint32_t stream,
+                     const std::int64_t* step = nullptr, std::int64_t stride = 0)
+      : index_(index), step_(step), per_row_(per_row), stride_(stride), row_(first / per_row), block_(first % per_row), stream_(stream) {}
 
   // The next `n` <= 64 counters; the lanes beyond them repeat the last.
   MEDGEN_HD void next(Words& words, int n) {
@@ -107,9 +108,11 @@ class Counters {
       const std::uint64_t sample = static_cast<std::uint64_t>(index_[row_]);
       const std::uint32_t low = static_cast<std::uint32_t>(sample), high = static_cast<std::uint32_t>(sample >> 32);
       const std::uint32_t first = static_cast<std::uint32_t>(block_);
+      const std::uint32_t stream = stream_ + (step_ == nullptr ? 0u : static_cast<std::uint32_t>(step_[row_ * stride_]));
       const int stretch = static_cast<int>(per_row_ - block_ < n - j ? per_row_ - block_ : n - j);
       for (int k = 0; k < stretch; ++k) {
         words.block[j + k] = first + static_cast<std::uint32_t>(k);
+        words.stream[j + k] = stream;
         words.low[j + k] = low;
         words.high[j + k] = high;
       }
@@ -122,14 +125,16 @@ class Counters {
     }
     for (; j < kBlock; ++j) {
       words.block[j] = words.block[n - 1];
+      words.stream[j] = words.stream[n - 1];
       words.low[j] = words.low[n - 1];
       words.high[j] = words.high[n - 1];
     }
   }
 
  private:
-  const std::int64_t* index_;
-  std::int64_t per_row_, row_, block_;
+  const std::int64_t *index_, *step_;
+  std::int64_t per_row_, stride_, row_, block_;
+  std::uint32_t stream_;
 };
 
 MEDGEN_NAMESPACE_END

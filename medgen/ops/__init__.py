@@ -1,5 +1,6 @@
 """Public tensor ops. Each has a readable truth in `medgen.ops.reference`."""
 
+from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
 
-__all__ = ["philox_integers", "philox_normal", "philox_uniform"]
+__all__ = ["StepTable", "ddpm_step", "philox_integers", "philox_normal", "philox_uniform", "step_table"]
