@@ -79,8 +79,13 @@ class RunConfig(Config):
     train: TrainConfig = Field(TrainConfig(), description="How it is trained.")
 
     @classmethod
-    def from_flat(cls, values: Mapping[str, Any], data_fields: set[str]) -> RunConfig:
+    def from_flat(cls, values: Mapping[str, Any], data_fields: set[str], *, lenient: bool = False) -> RunConfig:
         """From one mapping in which data and training options stand beside `family`, `data` and `model`.
+
+        Args:
+            values: the mapping.
+            data_fields: those of `medgen.data.DataConfig`.
+            lenient: unknown keys are left out, as in the run of another version of medgen, which must still open.
 
         Raises:
             ConfigError: naming an unknown key and the nearest right one.
@@ -88,7 +93,7 @@ class RunConfig(Config):
         train_fields, own = set(TrainConfig.model_fields), {"family", "data", "model"}
         known = train_fields | data_fields | own
         for key in values:
-            if key not in known:
+            if key not in known and not lenient:
                 raise ConfigError(f"unknown key {key!r}{suggestion(str(key), sorted(known))}")
         train = TrainConfig.parse({key: values[key] for key in train_fields if key in values})  # here, its errors name the bare key
         return cls.parse(

@@ -100,7 +100,7 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """What was asked, parsed."""
-        return RunConfig.from_flat(read_yaml(self.config_file), set(DataConfig.model_fields))
+        return RunConfig.from_flat(read_yaml(self.config_file), set(DataConfig.model_fields), lenient=True)
 
     @cached_property
     def model(self) -> Model:

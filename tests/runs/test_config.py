@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medgen.data import DataConfig
 from medgen.errors import ConfigError, DataError
-from medgen.runs import RunConfig, TrainConfig
+from medgen.runs import Run, RunConfig, TrainConfig
 from medgen.runs.config import read_yaml
 
 FIELDS = set(DataConfig.model_fields)
@@ -138,3 +138,9 @@ def test_every_field_has_its_own_name():
 def test_the_config_of_a_family_needs_no_torch():
     code = "import sys, medgen_autoencoders.config as c; c.VaeConfig(); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_run_of_another_version_still_opens(tmp_path):
+    run = Run.begin(tmp_path / "a", RunConfig(family="vae", data="x"))
+    run.config_file.write_text(run.config_file.read_text() + "gone_since: 3\n")
+    assert Run.open(run.path).config.family == "vae"
