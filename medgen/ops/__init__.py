@@ -1,6 +1,7 @@
 """Public tensor ops. Each has a readable truth in `medgen.ops.reference`."""
 
+from medgen.ops.affine_coupling import additive_coupling, affine_coupling
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
 
-__all__ = ["StepTable", "ddpm_step", "philox_integers", "philox_normal", "philox_uniform", "step_table"]
+__all__ = ["StepTable", "additive_coupling", "affine_coupling", "ddpm_step", "philox_integers", "philox_normal", "philox_uniform", "step_table"]
