@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ABI", "ISAS", "Plan", "Unit", "cpu_plan", "cuda_plan", "host_isas"]
+__all__ = ["ABI", "ISAS", "Plan", "Unit", "cpu_plan", "cuda_plan", "host_isas", "host_plan"]
 
 ABI = "0x020b000000000000ULL"
 """TORCH_TARGET_VERSION: the library runs on this torch, 2.11, and every later one."""
@@ -169,3 +169,11 @@ def cuda_plan(
     units = [Unit(source, f"{source.stem}.cu.o", flags) for source in sorted((csrc / "cuda").glob("*.cu"))]
     link = ("-shared", "-ltorch_cpu", "-ltorch", "-ltorch_cuda", "-lcudart")
     return Plan("medgen_cuda", tuple(nvcc), tuple(units), csrc, (torch / "include",), (torch / "lib",), link, dict(versions or {}))
+
+
+def host_plan(
+    csrc: Path, *, compiler: Sequence[str], folders: Sequence[Path], versions: Mapping[str, str], extra: Sequence[str] = ()
+) -> Plan:
+    """csrc/core as a pybind11 module for tests; `folders` hold the headers of Python and pybind11."""
+    units = tuple(Unit(source, f"{source.stem}.o", (*_COMMON, *_KERNEL, *extra)) for source in sorted((csrc / "host").glob("*.cpp")))
+    return Plan("medgen_host", tuple(compiler), units, csrc, tuple(folders), link=("-shared", *extra), versions=dict(versions))
