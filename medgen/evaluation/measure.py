@@ -127,6 +127,7 @@ def evaluate_density(
     spec: ImageSpec,
     *,
     kind: Literal["exact", "bound", "estimate"],
+    measure: Literal["density", "mass"] = "density",
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     bootstrap: int = 200,
@@ -137,6 +138,7 @@ def evaluate_density(
         log_prob: [N] nats with respect to model units, from `DensityModel.log_prob` on held-out samples.
         spec: of the samples; its intensity is the transform between the units.
         kind: what the numbers are, `DensityModel.log_prob_kind`.
+        measure: `DensityModel.log_prob_measure`; probability mass does not change with the units.
         metrics: names; by default all of `DENSITY`.
         seed: of the bootstrap.
         bootstrap: resamples; 0 for no interval.
@@ -153,12 +155,14 @@ def evaluate_density(
         "bound": "from a lower bound of the log-density: the model is at least this good",
         "estimate": "from a Monte Carlo estimate of the log-density, which may be biased",
     }
+    if measure == "mass":
+        spec = replace(spec, intensity=Intensity())
     scale = [spec.intensity.scale(channel) for channel in range(spec.channels)]
     scores = []
     for name in DENSITY if metrics is None else metrics:
         metric = Metric.find(name, "density")
         values = _per_sample(metric, metric.function(log_prob, spec), len(log_prob))
-        recipe = {**metric.plan.recipe_for(spec.size), "log_prob": kind, "dim": spec.numel, "scale": scale}
+        recipe = {**metric.plan.recipe_for(spec.size), "log_prob": kind, "measure": measure, "dim": spec.numel, "scale": scale}
         scores.append(_mean_score(metric, values, recipe, note=notes[kind], seed=seed, bootstrap=bootstrap))
     return scores
 

@@ -135,5 +135,12 @@ def _densities(
 ) -> list[Score]:
     found = score(run, split=split, importance_samples=importance_samples, seed=seed, limit=len(rows), progress=progress)
     assert isinstance(run.model, DensityModel)
-    kind = run.model.log_prob_kind
-    return evaluate_density(found.log_prob, run.model.image_spec, kind=kind, seed=seed, **options)  # type: ignore[arg-type]
+    model = run.model
+    return evaluate_density(
+        found.log_prob,
+        model.image_spec,
+        kind=model.log_prob_kind,
+        measure=model.log_prob_measure,
+        seed=seed,
+        **options,  # type: ignore[arg-type]
+    )

@@ -143,6 +143,9 @@ class DensityModel(Model):
 
     log_prob_kind: ClassVar[Literal["exact", "bound", "estimate"]]
 
+    log_prob_measure: Literal["density", "mass"] = "density"
+    """Density with respect to model units, which changes with the units; or probability mass of discrete values, which does not."""
+
     @abstractmethod
     def _log_prob(self, x: Tensor, condition: Condition, noise: Noise, importance_samples: int) -> Tensor:
         """ln p(x | condition) in nats, [B], differentiable; every random number from `noise`."""

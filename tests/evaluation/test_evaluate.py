@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from medgen.errors import ConfigError, DataError, PluginError, UnknownNameError
-from medgen.evaluation import evaluate_pairs, evaluate_sets, metric_plan, paired_values, plan_of
+from medgen.evaluation import evaluate_density, evaluate_pairs, evaluate_sets, metric_plan, paired_values, plan_of
 from medgen.evaluation.distribution import frechet_distance
 from medgen.evaluation.features import RandomConv, extract
 from medgen.evaluation.measure import DENSITY, DISTRIBUTION, PAIRED
 from medgen.ops import philox_normal, philox_uniform
-from medgen.registry import MetricSpec, find, get_host, resolve
+from medgen.registry import ImageSpec, Intensity, MetricSpec, find, get_host, resolve
 from medgen.registry.host import Declared
 
 
@@ -236,3 +236,11 @@ def test_a_plugins_metric_that_returns_something_else_is_named(plugin, name):
 def test_large_sets_draw_smaller_parts():
     plan = plan_of(frechet_distance)
     assert (plan.part, plan.share(100, 100), plan.share(50_000, 40_000), plan.share(3, 3)) == (1000, 0.5, 0.02, 0.0)
+
+
+def test_mass_does_not_change_with_the_units():
+    spec = ImageSpec(channels=1, shape=(4,), intensity=Intensity(low=(0.0,), high=(255.0,), dtype="uint8"))
+    scores = {m: {s.name: s for s in evaluate_density(torch.full((16,), -4.0), spec, kind="exact", measure=m)} for m in ("density", "mass")}
+    assert scores["mass"]["bits_per_dim"].value == scores["mass"]["bits_per_dim_model"].value == pytest.approx(1 / math.log(2))
+    assert scores["density"]["bits_per_dim"].value == pytest.approx(1 / math.log(2) + math.log2(255))
+    assert scores["mass"]["bits_per_dim"].recipe["measure"] == "mass"

@@ -208,3 +208,9 @@ def test_learned_noise_finds_the_residual():
         (-p.log_prob(x, h).mean()).backward()
         optimizer.step()
     assert (0.5 * p._bounded()).exp().item() == pytest.approx(x.square().mean().sqrt().item(), rel=1e-2)
+
+
+@pytest.mark.parametrize(("likelihood", "measure"), [("gaussian", "density"), ("bernoulli", "mass"), ("categorical", "mass")])
+def test_discrete_likelihoods_give_mass(likelihood, measure):
+    model = medgen.create("vae", ImageSpec(channels=2, shape=(8,)), latent_dim=2, channels=[4], likelihood=likelihood)
+    assert model.log_prob_measure == measure

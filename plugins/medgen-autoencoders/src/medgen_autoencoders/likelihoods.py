@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ class Likelihood(nn.Module, ABC):
     """p(x | h) with h [B, C, *S] the decoder's output."""
 
     output_range: tuple[float, float] | None = None
+    measure: Literal["density", "mass"] = "density"
 
     @abstractmethod
     def log_prob(self, x: Tensor, h: Tensor) -> Tensor:
@@ -74,6 +76,7 @@ class Bernoulli(Likelihood):
     """Independent Bernoulli of probability sigmoid(h): binary cross-entropy. x in [0, 1]; grey values count as soft targets."""
 
     output_range = (0.0, 1.0)
+    measure = "mass"
 
     def log_prob(self, x: Tensor, h: Tensor) -> Tensor:
         """sum x ln p + (1 - x) ln(1 - p), [B]."""
@@ -92,6 +95,7 @@ class Categorical(Likelihood):
     """One class per position, probabilities softmax(h) over channels: softmax cross-entropy. x one-hot (or soft) [B, C, *S]."""
 
     output_range = (0.0, 1.0)
+    measure = "mass"
 
     def log_prob(self, x: Tensor, h: Tensor) -> Tensor:
         """sum over positions of ln p(class), [B]."""

@@ -44,7 +44,7 @@ class GaussianVae(Generator, DensityModel, LatentModel):
         self.encoder = Encoder(image_spec.channels, shape, channels, 2 * latent, blocks=config.blocks, embedding=extra)
         self.decoder = Decoder(latent + extra, image_spec.channels, shape, channels, blocks=config.blocks)
         self.likelihood = make_likelihood(config.likelihood, config.noise_sd, image_spec)
-        self.output_range = self.likelihood.output_range
+        self.output_range, self.log_prob_measure = self.likelihood.output_range, self.likelihood.measure
 
     @abstractmethod
     def _objective(self, reconstruction: Tensor, kl: Tensor, step: Step) -> Tensor:
