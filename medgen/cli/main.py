@@ -161,7 +161,7 @@ def _one_line_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
-        def show(  # noqa: PLR0917 (the signature of warnings.showwarning)
+        def show(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
         ) -> None:
             if category.__module__.partition(".")[0] != "medgen":

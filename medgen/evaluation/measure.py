@@ -15,6 +15,7 @@ replacement (`subsample`), since drawing a sample twice falsifies neighbours, ke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,7 @@ from medgen.evaluation.network import load_extractor
 from medgen.evaluation.paired import Range
 from medgen.evaluation.score import Score
 from medgen.evaluation.ssim import scales_that_fit
-from medgen.registry import ImageSpec
+from medgen.registry import ImageSpec, Intensity
 
 __all__ = ["DENSITY", "DISTRIBUTION", "PAIRED", "evaluate_density", "evaluate_pairs", "evaluate_sets", "paired_values"]
 
