@@ -16,12 +16,13 @@ inline int cpu_level() {
 
 }  // namespace medgen
 
-#if defined(MEDGEN_HAVE_V4) && defined(MEDGEN_HAVE_V3)
+// A library built on first use has one set, that of its machine; one built ahead of time has all of them.
+#if defined(MEDGEN_HAVE_V4) && defined(MEDGEN_HAVE_V3) && defined(MEDGEN_HAVE_BASE)
 #define MEDGEN_CALL(name) (medgen::cpu_level() == 4 ? medgen::v4::name : medgen::cpu_level() == 3 ? medgen::v3::name : medgen::base::name)
 #elif defined(MEDGEN_HAVE_V4)
-#define MEDGEN_CALL(name) (medgen::cpu_level() == 4 ? medgen::v4::name : medgen::base::name)
+#define MEDGEN_CALL(name) (medgen::v4::name)
 #elif defined(MEDGEN_HAVE_V3)
-#define MEDGEN_CALL(name) (medgen::cpu_level() >= 3 ? medgen::v3::name : medgen::base::name)
+#define MEDGEN_CALL(name) (medgen::v3::name)
 #else
 #define MEDGEN_CALL(name) (medgen::base::name)
 #endif

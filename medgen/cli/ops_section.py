@@ -19,7 +19,7 @@ _STATES = {
     "cache": "native, built earlier",
     "built": "native, built just now",
     "buildable": "native, not built yet: the first use of an op builds it, or medgen doctor --ops",
-    "failed": "reference, because the build failed; it is tried again when sources or compiler change, or after a day",
+    "failed": "reference, because the build failed (tried again by medgen doctor --ops, in a day, or when sources or compiler change)",
     "none": "reference",
 }
 
@@ -111,7 +111,7 @@ def _loaded(device: Any) -> _Library:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report says it
-            outcome = native.load(device)
+            outcome = native.load(device, retry=True)
     except NativeOpsError as error:
         return _Library(device, "none", None, str(error))
     state = outcome.origin

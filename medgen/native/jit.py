@@ -6,9 +6,11 @@ The lock is the kernel's (flock), so a killed build leaves none behind; a second
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,7 +23,9 @@ from medgen.native.toolchain import built_with
 
 __all__ = ["BuildError", "build", "cached", "compile_into", "failure"]
 
-_REMEMBERED = 24 * 3600.0  # seconds after which a failed build is tried again: its cause may have been a full disk
+_REMEMBERED = 24 * 3600.0  # seconds after which a failed build is tried again
+# A line of the source at fault: it will be so again, unlike a full disk or too little memory.
+_DIAGNOSTIC = re.compile(r":\d+:\d+: (fatal )?error: |\(\d+\): (fatal )?error: ")
 
 
 class BuildError(RuntimeError):
@@ -35,7 +39,7 @@ def cached(plan: Plan, cache: Path) -> Path | None:
 
 
 def failure(plan: Plan, cache: Path) -> str:
-    """Why the build of `plan` failed within the last day; empty where it did not."""
+    """What the compiler objected to in `plan` within the last day; empty where it did not."""
     try:
         record = json.loads(_failed(plan, cache).read_text(encoding="utf-8"))
         return str(record["reason"]) if time.time() - record["time"] < _REMEMBERED else ""
@@ -83,8 +87,11 @@ def _build_locked(plan: Plan, folder: Path, cache: Path) -> None:
         try:
             library = compile_into(plan, temporary)
         except BuildError as error:
-            _failed(plan, cache).write_text(json.dumps({"reason": str(error), "time": time.time()}), encoding="utf-8")
+            if _DIAGNOSTIC.search(str(error)) and _unchanged(plan):
+                _failed(plan, cache).write_text(json.dumps({"reason": str(error), "time": time.time()}), encoding="utf-8")
             raise
+        if not _unchanged(plan):
+            raise BuildError(f"the sources of {plan.name} changed while they were compiled; start again")
         done = temporary / "done"
         done.mkdir()
         shutil.move(library, done / plan.filename)
@@ -92,6 +99,11 @@ def _build_locked(plan: Plan, folder: Path, cache: Path) -> None:
         (done / "metadata.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted deletion may have left
         os.replace(done, folder)
+
+
+def _unchanged(plan: Plan) -> bool:
+    """The files are still those that the key stands for."""
+    return dataclasses.replace(plan).key == plan.key
 
 
 def _failed(plan: Plan, cache: Path) -> Path:

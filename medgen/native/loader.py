@@ -46,8 +46,12 @@ def loaded(device: Device) -> Outcome | None:
     return _outcomes.get(device)
 
 
-def load(device: Device) -> Outcome:
+def load(device: Device, *, retry: bool = False) -> Outcome:
     """Load the native ops of a device, the first time building them where that is allowed; later calls are a dictionary look-up.
+
+    Args:
+        device: "cpu" or "cuda".
+        retry: build once more what an earlier process failed to build; else that is tried after a day, or when the sources change.
 
     Raises:
         NativeOpsError: MEDGEN_OPS=native and they cannot be had.
@@ -58,21 +62,21 @@ def load(device: Device) -> Outcome:
         if device not in _outcomes:
             wanted = policy()
             start = time.monotonic()
-            found = _attempt(device, wanted)
+            found = _attempt(device, wanted, retry or wanted.ops == "native")
             if found.library is None and wanted.ops == "native":
                 raise NativeOpsError(f"MEDGEN_OPS=native, but there are no native {device} ops: {found.reason}")
             _outcomes[device] = Outcome(device, found.library, found.origin, found.reason, time.monotonic() - start)
     return _outcomes[device]
 
 
-def _attempt(device: Device, wanted: Policy) -> Outcome:
+def _attempt(device: Device, wanted: Policy, retry: bool) -> Outcome:
     place = locate(device, wanted)
     problem = ""
     if place.state == "installed":
         if not (problem := _open(place)):
             return Outcome(device, place.library, "installed")
         place = locate(device, wanted, installed=False)
-    built = place.state == "buildable" or (place.state == "failed" and wanted.ops == "native" and wanted.jit)
+    built = place.state == "buildable" or (place.state == "failed" and retry and wanted.jit)
     if built:
         place = _build(place, wanted)
     if place.library and not (problem := _open(place)):

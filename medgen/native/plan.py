@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import shlex
@@ -19,7 +20,7 @@ ISAS: Mapping[str, tuple[str, ...]] = {
     "v3": ("-march=x86-64-v3",),
     "base": (),
 }
-"""Instruction sets that the kernels are compiled for; the best that the machine has is chosen when the library is loaded."""
+"""Instruction sets that the kernels are compiled for: ahead of time all of them, among which the machine's best is chosen at run time."""
 
 _COMMON = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 # Reordering-free, unlike -ffast-math, whose start-up code would also flush denormals in the whole process.
@@ -61,9 +62,11 @@ class Plan:
     link: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def content(self) -> str:
-        """SHA-256 over sources, headers and flags. No path enters it, nor torch's version, which the stable ABI makes irrelevant."""
+        """SHA-256 over sources, headers and flags as they are when first asked for. No path enters it, nor torch's version, which the
+        stable ABI makes irrelevant.
+        """
         digest = hashlib.sha256(repr((self.name, self.link)).encode())
         for unit in self.units:
             digest.update(repr((unit.object, unit.flags)).encode() + unit.source.read_bytes())
@@ -110,14 +113,14 @@ def _path(path: Path) -> str:
 
 
 def host_isas(cpu_flags: set[str]) -> tuple[str, ...]:
-    """The instruction sets worth building for this machine alone: the best one, and the baseline.
+    """The instruction set worth building for this machine alone.
 
     >>> host_isas({"avx2", "bmi1", "bmi2", "fma", "f16c", "movbe"})
-    ('v3', 'base')
+    ('v3',)
     """
     if cpu_flags >= _FLAGS_OF_V4 | _FLAGS_OF_V3:
-        return ("v4", "base")
-    return ("v3", "base") if cpu_flags >= _FLAGS_OF_V3 else ("base",)
+        return ("v4",)
+    return ("v3",) if cpu_flags >= _FLAGS_OF_V3 else ("base",)
 
 
 def cpu_plan(
@@ -135,7 +138,7 @@ def cpu_plan(
         csrc: folder of sources.
         compiler: words of a C++20 compiler.
         torch: folder of an installed torch; any from 2.11 gives the same binary interface.
-        isas: keys of `ISAS`; on other machines than x86-64 only the baseline.
+        isas: keys of `ISAS`, one or all; on other machines than x86-64 only the baseline.
         versions: of the compiler.
         extra: flags for every compiling and linking call, such as -Werror or -fsanitize=address.
     """

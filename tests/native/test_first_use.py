@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import torch
 from medgen import native
 from medgen.errors import NativeOpsError, NativeOpsWarning, UnknownNameError
 from medgen.native import jit, loader, toolchain
+from medgen.native.plan import cpu_plan
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +161,30 @@ class TestItIsKilled:
         assert native.loaded("cpu") is None
 
 
+class TestSourcesChange:
+    """While they are compiled, as in a checkout that is being edited."""
+
+    @pytest.fixture
+    def plan(self, machine):
+        csrc = machine.folder / "csrc"
+        for name in ("cpu", "torch"):
+            (csrc / name).mkdir(parents=True)
+        (csrc / "cpu" / "op.cpp").write_text("int op;")
+        return cpu_plan(csrc, compiler=(os.environ["CXX"],), torch=machine.folder, isas=("base",))
+
+    @pytest.mark.parametrize("end", ['cp "{library}" "$out"', 'echo "op.cpp:1:2: error: half saved"; exit 1'])
+    def test_nothing_is_kept(self, machine, plan, end):
+        machine.compiler(f'echo "int edited;" > {{folder}}/csrc/cpu/op.cpp; {end}')
+        with pytest.raises(native.BuildError, match=r"changed while they were compiled|half saved"):
+            native.build(plan, machine.cache)
+        assert machine.entries == []
+
+    def test_the_key_is_taken_once(self, plan):
+        before = plan.key
+        (plan.root / "cpu" / "op.cpp").write_text("int edited;")
+        assert plan.key == before != dataclasses.replace(plan).key
+
+
 class TestItFails:
     @pytest.fixture
     def broken(self, machine, monkeypatch):
@@ -181,6 +207,20 @@ class TestItFails:
         again = native.load("cpu")
         assert again.reason == first.reason
         assert broken.calls() == calls
+
+    def test_tried_again_on_demand(self, broken, monkeypatch):
+        with pytest.warns(NativeOpsWarning):
+            native.load("cpu")
+        another_process(monkeypatch)
+        monkeypatch.setenv("CXX", str(broken.compiler()))
+        assert native.load("cpu", retry=True).origin == "built"
+
+    @pytest.mark.parametrize("words", ["c++: fatal error: Killed signal terminated program", "error: No space left on device"])
+    def test_only_the_sources_fault_is_remembered(self, broken, monkeypatch, words):
+        monkeypatch.setenv("CXX", str(broken.compiler(f'echo "{words}" >&2; exit 1')))
+        with pytest.warns(NativeOpsWarning):
+            assert words in native.load("cpu").reason
+        assert broken.entries == []
 
     def test_tried_again_after_a_day(self, broken, monkeypatch):
         with pytest.warns(NativeOpsWarning):
