@@ -2,6 +2,18 @@
 
 from medgen.ops.affine_coupling import additive_coupling, affine_coupling
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
+from medgen.ops.parzen import parzen_log_density, parzen_topk
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
 
-__all__ = ["StepTable", "additive_coupling", "affine_coupling", "ddpm_step", "philox_integers", "philox_normal", "philox_uniform", "step_table"]
+__all__ = [
+    "StepTable",
+    "additive_coupling",
+    "affine_coupling",
+    "ddpm_step",
+    "parzen_log_density",
+    "parzen_topk",
+    "philox_integers",
+    "philox_normal",
+    "philox_uniform",
+    "step_table",
+]
