@@ -182,13 +182,13 @@ def test_spoiled_weights_are_said(tmp_path):
 @pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_ends_in_the_same_folder(run, tmp_path):
     """A real process, killed with SIGKILL while files appear, until one gets through."""
-    draw(run, tmp_path / "whole", "-n", 900, "--format", "npz")
-    out = tmp_path / "killed"
-    words = [sys.executable, "-m", "medgen", "sample", str(run), "-n", "900", "--format", "npz", "--out", str(out), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    words = [sys.executable, "-m", "medgen", "sample", str(run), "-n", "900", "--format", "npz", "--device", "cpu", "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEDGEN_OPS": "reference"}
+    subprocess.run([*words, str(whole)], env=environment, check=True, timeout=300)
     kills = 0
     for attempt in range(8):
-        process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*words, str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         goal = 100 + 170 * attempt  # files after which it dies
         while process.poll() is None and attempt < 4 and (not out.is_dir() or len(os.listdir(out)) < goal):
             time.sleep(0.002)
@@ -201,7 +201,7 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_folder(run, tmp_
         assert process.returncode == 0, error
         break
     assert kills >= 2, "it ended before it could be killed"
-    assert tiny.contents(out) == tiny.contents(tmp_path / "whole")
+    assert tiny.contents(out) == tiny.contents(whole)
     assert json.loads((out / "samples.json").read_text())["seed"] == 0
 
 

@@ -145,6 +145,15 @@ def test_samples_of_another_kind_are_not_mixed_in(tmp_path, options, word):
     assert tiny.contents(tmp_path / "a") == before
 
 
+@pytest.mark.parametrize(("key", "value"), [("device", "cuda"), ("ops", "another"), ("torch", "2.0.0")])
+def test_samples_that_would_differ_in_their_last_bits_are_not_mixed_in(run, tmp_path, key, value):
+    sample_to_folder(run, tmp_path, 2)
+    manifest = json.loads((tmp_path / "samples.json").read_text())
+    (tmp_path / "samples.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(RunError, match=rf"holds samples with another {key} \({value}, not {manifest[key]}\)"):
+        sample_to_folder(run, tmp_path, 3)
+
+
 def test_an_interrupted_folder_is_not_taken_over_by_another_seed(run, tmp_path, monkeypatch):
     """The manifest comes before the first sample, so that even half a cell has a name."""
 
