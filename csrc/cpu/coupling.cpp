@@ -208,7 +208,7 @@ void forward_of(const CouplingArgs<T>& a, std::int64_t begin, std::int64_t end) 
 
 template <class T>
 void forward_any(const CouplingArgs<T>& a, std::int64_t begin, std::int64_t end) {
-  if (a.s == nullptr) {
+  if (a.additive) {
     a.inverse ? forward<Form<T, Bound::kNone, true, true>>(a, begin, end) : forward<Form<T, Bound::kNone, false, true>>(a, begin, end);
   } else if (a.bound == Bound::kTanh) {
     forward_of<T, Bound::kTanh>(a, begin, end);

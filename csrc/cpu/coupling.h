@@ -12,9 +12,10 @@ struct CouplingArgs {
   Layout layout;
   std::int64_t chunks;
   Bound bound;
-  bool inverse, stream;  // stream: write past the caches, which pays on large outputs whose pages are mapped already
+  bool inverse, additive;
+  bool stream;  // write past the caches, which pays on large outputs whose pages are mapped already
   T s_max;
-  const T *x, *s, *t;  // s null: additive
+  const T *x, *s, *t;  // s unused where additive; an empty tensor is null
   std::int64_t x_row, s_row, t_row, y_row;
   T* y;
   double* partial;  // [batch, chunks], or null where one chunk makes a sample

@@ -19,13 +19,10 @@ struct LaneSum {
   alignas(64) double lane[kSumLanes] = {};
 
   MEDGEN_HD double total() const {
-    alignas(64) double v[kSumLanes];
-    std::memcpy(v, lane, sizeof v);
-    for (int width = kSumLanes / 2; width > 0; width /= 2) {
+    alignas(64) double v[8];
 #pragma omp simd
-      for (int j = 0; j < width; ++j) v[j] += v[j + width];
-    }
-    return v[0];
+    for (int j = 0; j < 8; ++j) v[j] = (lane[j] + lane[j + 8]) + (lane[j + 16] + lane[j + 24]);
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
   }
 };
 

@@ -56,6 +56,7 @@ inline Layout layout_of(const Tensor& x, std::int64_t mask, std::int64_t split, 
 
 // Contiguous inside each sample, whatever the stride between samples.
 inline bool rows_are_contiguous(const Tensor& tensor) {
+  if (tensor.numel() == 0) return true;
   const auto sizes = tensor.sizes(), strides = tensor.strides();
   std::int64_t expected = 1;
   for (std::int64_t d = tensor.dim() - 1; d >= 1; --d) {
@@ -67,7 +68,7 @@ inline bool rows_are_contiguous(const Tensor& tensor) {
 }
 
 inline Tensor as_rows(const Tensor& tensor) {
-  return tensor.numel() == 0 || rows_are_contiguous(tensor) ? tensor : torch::stable::contiguous(tensor);
+  return rows_are_contiguous(tensor) ? tensor : torch::stable::contiguous(tensor);
 }
 
 inline std::int64_t row_stride(const Tensor& tensor) { return tensor.stride(0); }

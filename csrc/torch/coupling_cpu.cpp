@@ -64,6 +64,7 @@ void forward(const Tensor& x, const Layout& l, const Tensor* scale, const Tensor
   a.chunks = chunks_of(l);
   a.bound = static_cast<Bound>(bound);
   a.inverse = inverse;
+  a.additive = scale == nullptr;
   a.s_max = static_cast<T>(s_max);
   a.x = data<T>(x);
   a.y = mutable_data<T>(y);

@@ -1,14 +1,20 @@
 """Public tensor ops. Each has a readable truth in `medgen.ops.reference`."""
 
 from medgen.ops.affine_coupling import additive_coupling, affine_coupling
+from medgen.ops.coupling_chain import CouplingLayer, coupling_chain
+from medgen.ops.ddpm_sample import ddpm_sample, ddpm_sample_mlp
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
 from medgen.ops.parzen import parzen_log_density, parzen_topk
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
 
 __all__ = [
+    "CouplingLayer",
     "StepTable",
     "additive_coupling",
     "affine_coupling",
+    "coupling_chain",
+    "ddpm_sample",
+    "ddpm_sample_mlp",
     "ddpm_step",
     "parzen_log_density",
     "parzen_topk",

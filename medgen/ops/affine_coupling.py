@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,11 +18,12 @@ Mask = Literal["first", "second", "even", "odd", "checkerboard_even", "checkerbo
 Bound = Literal["none", "tanh", "soft"]
 
 _MASKS = {name: number for number, name in enumerate(reference.MASKS)}
+_READY: set[torch.device] = set()  # devices whose native ops were looked for
 _BOUNDS = {name: number for number, name in enumerate(reference.BOUNDS)}
 
 
-def folded(op: Callable[..., Any]) -> Callable[..., Any]:
-    """The vmap rule of an op whose tensors are all [B, ...]: the mapped axis joins the batch, and leaves it in every output."""
+def folded(name: str) -> Callable[..., Any]:
+    """The vmap rule of the op `name` whose tensors are all [B, ...]: the mapped axis joins the batch, and leaves it in every output."""
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
         n = info.batch_size
@@ -34,7 +34,7 @@ def folded(op: Callable[..., Any]) -> Callable[..., Any]:
             moved = value.expand(n, *value.shape) if dim is None else value.movedim(dim, 0)
             return moved.flatten(0, 1)
 
-        out = op(*(fold(value, dim) for value, dim in zip(args, in_dims, strict=True)))
+        out = getattr(torch.ops.medgen, name).default(*(fold(value, dim) for value, dim in zip(args, in_dims, strict=True)))
         several = out if isinstance(out, tuple) else (out,)
         # an empty tensor stands for no gradient
         unfolded = tuple(v.unflatten(0, (n, -1 if v.shape[0] else 0)) if v.dim() > 1 or v.numel() else v.expand(n, 0) for v in several)
@@ -54,7 +54,7 @@ def _affine_out(x: Tensor, *args: Any) -> Tensor:
     return log_det
 
 
-def _gradients_fake(grad_y: Tensor, _h: Tensor, side: Tensor, log_scale: Tensor, packed: bool, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _gradients_fake(_g: Tensor, _h: Tensor, side: Tensor, log_scale: Tensor, packed: bool, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return side.new_empty(side.shape), side.new_empty(log_scale.shape), side.new_empty(0 if packed else log_scale.shape)
 
 
@@ -65,14 +65,14 @@ _gradients_op = define(
     "-> (Tensor, Tensor, Tensor)",
     reference=reference.affine_gradients,
     fake=_gradients_fake,
-    vmap=folded(lambda *args: _gradients_op(*args)),
+    vmap=folded("affine_coupling_backward"),
 )
 
 
 def _gradients(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Any, ...]:
     side, log_scale = ctx.saved_tensors
     # Under create_graph the formula in PyTorch, so that any further order is autograd's business.
-    op = reference.affine_gradients if torch.is_grad_enabled() else _gradients_op
+    op = reference.affine_gradients if torch.is_grad_enabled() else (_gradients_op if by_registered_autograd() else _gradients_call)
     x, s, t = op(grad_y, grad_log_det, side, log_scale, ctx.packed, *ctx.form)
     return x, s, None if ctx.packed else t, None, None, None, None, None
 
@@ -89,7 +89,7 @@ _affine_op = define(
     fake=_affine_fake,
     backward=_gradients,
     setup_context=_save,
-    vmap=folded(lambda *args: _affine_op(*args)),
+    vmap=folded("affine_coupling"),
     autocast=torch.float32,
 )
 _affine_out_op = define(
@@ -106,7 +106,7 @@ def _additive_gradients(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
     return grad_y, -shift if inverse else shift, None, None, None
 
 
-def _additive_save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _additive_save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  (called by keyword)
     x, shift, mask, split, inverse = inputs
     ctx.form = mask, split, inverse, shift.shape[1] == x.shape[1]
 
@@ -121,7 +121,7 @@ _additive_op = define(
     fake=lambda x, *_: x.new_empty(x.shape),
     backward=_additive_gradients,
     setup_context=_additive_save,
-    vmap=folded(lambda *args: _additive_op(*args)),
+    vmap=folded("additive_coupling"),
     autocast=torch.float32,
 )
 _additive_out_op = define(
@@ -131,17 +131,33 @@ _additive_out_op = define(
 )
 
 
+# Below OpOverload.__call__, which costs as much as a small coupling.
+_affine_call, _affine_out_call, _gradients_call = _affine_op._op, _affine_out_op._op, _gradients_op._op
+
+
 class _Affine(torch.autograd.Function):
     """What torch.library's autograd does, at half its cost per call."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         with torch._C._AutoDispatchBelowAutograd():
-            output = _affine_op(*inputs)
+            output = _affine_call(*inputs)
         _save(ctx, inputs, output)
         return output
 
     backward = staticmethod(_gradients)
+
+
+class _AffineOfFunc(torch.autograd.Function):
+    """The same for torch.func, which torch.library's autograd does not serve."""
+
+    generate_vmap_rule = True
+    setup_context = staticmethod(_save)
+    backward = staticmethod(_gradients)
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        return _affine_op(*inputs)
 
 
 def affine_coupling(
@@ -187,17 +203,31 @@ def affine_coupling(
     >>> affine_coupling(y, p, bound="none", inverse=True)[0]
     tensor([[1., 2., 3., 4.]])
     """
-    form = (_number(_MASKS, mask, "mask"), x.shape[1] // 2 if split is None else split, _number(_BOUNDS, bound, "bound"), s_max, inverse)
+    form = (_number(_MASKS, mask, "mask"), x.size(1) // 2 if split is None else split, _number(_BOUNDS, bound, "bound"), s_max, inverse)
     if not s_max > 0.0:
         raise ConfigError(f"`s_max` must be > 0; got {s_max}.")
+    if (device := x.device) not in _READY:
+        ensure_native(device)
+        _READY.add(device)
     dtype = x.dtype
     if dtype is not log_scale.dtype or (shift is not None and shift.dtype is not dtype) or dtype not in _NATIVE:
         return _cast_affine(x, log_scale, shift, form, out)
-    ensure_native(x.device)
-    if out is not None:
-        _refuse_gradients(x, log_scale, shift)
-        return out, _mutated(out, _called(_affine_out_op, x, log_scale, shift, *form, out))
-    return _called(_pick(_affine_op, _Affine, x, log_scale, shift), x, log_scale, shift, *form)
+    if by_registered_autograd():
+        if out is not None:
+            return out, _affine_out_op(x, log_scale, shift, *form, out)
+        return (_affine_op if torch.compiler.is_compiling() else _AffineOfFunc.apply)(x, log_scale, shift, *form)
+    try:
+        if out is not None:
+            refuse_gradients(x, log_scale, shift)
+            return out, mutated(out, _affine_out_call(x, log_scale, shift, *form, out))
+        if torch.is_grad_enabled() and (x.requires_grad or log_scale.requires_grad or (shift is not None and shift.requires_grad)):
+            return _Affine.apply(x, log_scale, shift, *form)
+        with torch._C._AutoDispatchBelowAutograd():
+            return _affine_call(x, log_scale, shift, *form)
+    except RuntimeError:
+        reference.check_affine(x, log_scale, shift, form[0], form[1])
+        check_out(out, x)
+        raise
 
 
 def additive_coupling(
@@ -210,18 +240,23 @@ def additive_coupling(
     >>> additive_coupling(torch.zeros(1, 4), torch.tensor([[5.0, 6.0]]), mask="odd")
     (tensor([[0., 5., 0., 6.]]), tensor([0.]))
     """
-    form = (_number(_MASKS, mask, "mask"), x.shape[1] // 2 if split is None else split, inverse)
+    form = (_number(_MASKS, mask, "mask"), x.size(1) // 2 if split is None else split, inverse)
     wide = compute_dtype(x, shift)
-    log_det = torch.zeros(x.shape[:1], dtype=wide, device=x.device)
+    log_det, shift = torch.zeros(x.shape[:1], dtype=wide, device=x.device), shift.to(wide)
     ensure_native(x.device)
-    if out is not None:
-        _refuse_gradients(x, shift, None)
-        if out.dtype is not wide or x.dtype is not wide:
-            out.copy_(_called(_additive_op, x.to(wide), shift.to(wide), *form))
+    try:
+        if out is None:
+            return _additive_op(x.to(wide), shift, *form).to(x.dtype), log_det
+        refuse_gradients(x, shift, None)
+        if out.dtype is wide and x.dtype is wide:
+            mutated(out, _additive_out_op(x, shift, *form, out))
         else:
-            _mutated(out, _called(_additive_out_op, x, shift.to(wide), *form, out))
+            out.copy_(_additive_op(x.to(wide), shift, *form))
         return out, log_det
-    return _called(_additive_op, x.to(wide), shift.to(wide), *form).to(x.dtype), log_det
+    except RuntimeError:
+        reference.check(x, shift, form[0], form[1], 1, "shift")
+        check_out(out, x)
+        raise
 
 
 _NATIVE = (torch.float32, torch.float64)
@@ -244,7 +279,7 @@ def _cast_affine(
     y, log_det = affine_coupling(x.to(wide), log_scale.to(wide), wider, **names, s_max=form[3], inverse=form[4])
     if out is None:
         return y.to(x.dtype), log_det
-    _refuse_gradients(x, log_scale, shift)
+    refuse_gradients(x, log_scale, shift)
     return out.copy_(y), log_det
 
 
@@ -255,46 +290,24 @@ def _number(names: dict[str, int], name: str, argument: str) -> int:
         raise ConfigError(f"`{argument}` must be one of {', '.join(names)}; got {name!r}.") from None
 
 
-def _refuse_gradients(x: Tensor, first: Tensor, second: Tensor | None) -> None:
+def refuse_gradients(x: Tensor, first: Tensor, second: Tensor | None) -> None:
     if torch.is_grad_enabled() and (x.requires_grad or first.requires_grad or (second is not None and second.requires_grad)):
         raise ConfigError("`out` must be None where gradients are needed; got a tensor. Call under torch.no_grad(), or without out.")
 
 
-def _mutated(out: Tensor, result: Any) -> Any:
+def check_out(out: Tensor | None, x: Tensor) -> None:
+    """Raise ConfigError where `out` cannot hold the transform of x."""
+    if out is not None and (out.shape != x.shape or out.dtype != x.dtype or not (out.numel() == 0 or out[0].is_contiguous())):
+        raise ConfigError(f"`out` must be {x.dtype} {list(x.shape)}, contiguous in each sample; got {out.dtype} {list(out.shape)}.")
+
+
+def mutated(out: Tensor, result: Any) -> Any:
     """Tell autograd that whoever saved `out` holds something else now."""
     if not torch.compiler.is_compiling():
         torch.autograd.graph.increment_version(out)
     return result
 
 
-def _pick(op: Any, lean: Any, *tensors: Tensor | None) -> Any:
-    """How to call an op at the least cost: compile and torch.func need its registered autograd, ordinary calls do not."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return op
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return lean.apply
-    return partial(_below_autograd, op)
-
-
-def _below_autograd(op: Any, *args: Any) -> Any:
-    with torch._C._AutoDispatchBelowAutograd():
-        return op(*args)
-
-
-def _called(op: Any, x: Tensor, first: Tensor, *args: Any) -> Any:
-    """The op's result; what the native library says of wrong shapes becomes the ConfigError of the reference."""
-    if torch.compiler.is_compiling():
-        return op(x, first, *args)
-    try:
-        return op(x, first, *args)
-    except RuntimeError:
-        _explain(x, first, *args)
-        raise
-
-
-def _explain(x: Tensor, first: Tensor, *args: Any) -> None:
-    with torch.no_grad():
-        if len(args) >= 6:
-            reference.affine_coupling(x, first, *args[:6])
-        else:
-            reference.additive_coupling(x, first, *args[:3])
+def by_registered_autograd() -> bool:
+    """torch.compile and torch.func need the op's registered autograd; ordinary calls take a shorter way."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

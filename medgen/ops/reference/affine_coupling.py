@@ -11,7 +11,20 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 
-__all__ = ["BOUNDS", "MASKS", "additive_coupling", "affine_coupling", "affine_gradients", "bounded", "check", "put", "take", "transformed"]
+__all__ = [
+    "BOUNDS",
+    "MASKS",
+    "additive_coupling",
+    "affine_coupling",
+    "affine_gradients",
+    "bounded",
+    "check",
+    "check_affine",
+    "put",
+    "take",
+    "total",
+    "transformed",
+]
 
 MASKS = ("first", "second", "even", "odd", "checkerboard_even", "checkerboard_odd")
 """The elements that are transformed. An op's schema holds the position in this tuple, csrc/torch/coupling.h the same numbers."""
@@ -48,7 +61,7 @@ def check(x: Tensor, parameters: Tensor, mask: int, split: int, per_element: int
     rest = (x.shape[0], *x.shape[2:])
     if parameters.dim() != x.dim() or (parameters.shape[0], *parameters.shape[2:]) != rest or parameters.shape[1] not in allowed:
         sizes = " or ".join(map(str, sorted(allowed)))
-        raise ConfigError(f"`{name}` must be {[x.shape[0], '(' + sizes + ')', *x.shape[2:]]} for x {list(x.shape)}; got {list(parameters.shape)}.")
+        raise ConfigError(f"`{name}` must be {list(x.shape)} with dim 1 of size {sizes}; got {list(parameters.shape)}.")
     return parameters.shape[1] == channels * per_element
 
 
@@ -76,8 +89,12 @@ def _sites(x: Tensor, mask: int) -> Tensor:
     return total % 2 == mask % 2
 
 
-def _parameters(x: Tensor, log_scale: Tensor, shift: Tensor | None, mask: int, split: int) -> tuple[Tensor, Tensor]:
-    """Log-scale and shift of the transformed part (of everything for a checkerboard)."""
+def check_affine(x: Tensor, log_scale: Tensor, shift: Tensor | None, mask: int, split: int) -> tuple[Tensor, Tensor, bool]:
+    """Log-scale and shift, unpacked, and whether they are full.
+
+    Raises:
+        ConfigError: the shapes do not fit.
+    """
     if shift is None:
         if log_scale.dim() < 2 or log_scale.shape[1] % 2:
             raise ConfigError(f"`log_scale` without `shift` must be [log_scale | shift] along dim 1; got {list(log_scale.shape)}.")
@@ -85,10 +102,16 @@ def _parameters(x: Tensor, log_scale: Tensor, shift: Tensor | None, mask: int, s
     full = check(x, log_scale, mask, split, 1, "log_scale")
     if shift.shape != log_scale.shape:
         raise ConfigError(f"`shift` must have the shape of `log_scale`, {list(log_scale.shape)}; got {list(shift.shape)}.")
-    return (take(log_scale, mask, split), take(shift, mask, split)) if full else (log_scale, shift)
+    return log_scale, shift, full
 
 
-def _total(terms: Tensor, x: Tensor, mask: int) -> Tensor:
+def _parameters(x: Tensor, log_scale: Tensor, shift: Tensor | None, mask: int, split: int) -> tuple[Tensor, Tensor]:
+    """Log-scale and shift of the transformed part (of everything for a checkerboard)."""
+    s, t, full = check_affine(x, log_scale, shift, mask, split)
+    return (take(s, mask, split), take(t, mask, split)) if full else (s, t)
+
+
+def total(terms: Tensor, x: Tensor, mask: int) -> Tensor:
     """Sum of the transformed elements' terms per sample [B], in float64."""
     if mask >= 4:
         terms = torch.where(_sites(x, mask), terms, 0.0)
@@ -102,8 +125,8 @@ def affine_coupling(
     s, t = _parameters(x, log_scale, shift, mask, split)
     b, part = bounded(s, bound, s_max), take(x, mask, split)
     if inverse:
-        return put(x, (part - t) * torch.exp(-b), mask, split).contiguous(), -_total(b, x, mask)
-    return put(x, part * torch.exp(b) + t, mask, split).contiguous(), _total(b, x, mask)
+        return put(x, (part - t) * torch.exp(-b), mask, split).contiguous(), -total(b, x, mask)
+    return put(x, part * torch.exp(b) + t, mask, split).contiguous(), total(b, x, mask)
 
 
 def additive_coupling(x: Tensor, shift: Tensor, mask: int, split: int, inverse: bool) -> Tensor:
