@@ -8,7 +8,7 @@ PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # pytest-xdist workers
 JOBS ?= 2
 
-.PHONY: setup demo demo-tiny test check lint types imports bench clean
+.PHONY: setup demo demo-tiny test check lint types imports native bench clean
 
 # The stamp is remade when what is installed changes. torch goes first, so that no other package pulls a larger build of it.
 $(VENV)/.installed: pyproject.toml $(addsuffix pyproject.toml,$(PLUGINS))
@@ -38,6 +38,16 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports --no-cache
+
+# The C++ and CUDA sources: warnings are errors, ctest, symbols, registers, sanitizers. See docs/native.md.
+native: setup
+	cmake -S . -B build -DMEDGEN_WERROR=ON
+	cmake --build build --parallel $(JOBS)
+	ctest --test-dir build --output-on-failure
+	MEDGEN_CXXFLAGS=-Werror MEDGEN_OPS=native $(BIN)/python -m medgen doctor --ops
+	$(BIN)/python tools/symbols.py
+	$(BIN)/python tools/cuda_budget.py
+	tools/sanitize.sh
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

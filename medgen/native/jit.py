@@ -51,7 +51,7 @@ def build(plan: Plan, cache: Path) -> Path:
     """The library of `plan`, from the cache or compiled into it.
 
     Raises:
-        BuildError: with the last lines of the compiler, which are also kept for `failure`.
+        BuildError: with the compiler's first error, which is also kept for `failure`.
     """
     folder = cache / "ext" / plan.key
     try:
@@ -68,14 +68,20 @@ def compile_into(plan: Plan, folder: Path) -> Path:
     """Compile and link in a folder of one's own.
 
     Raises:
-        BuildError: with the last lines of the compiler.
+        BuildError: with the compiler's first error.
     """
     (folder / "build.ninja").write_text(plan.ninja(), encoding="utf-8")
     done = subprocess.run([_ninja(), "-C", str(folder)], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise BuildError(f"{' '.join(plan.compiler)} failed on {plan.name}:\n" + "\n".join(lines[-20:]))
+        raise BuildError(f"{' '.join(plan.compiler)} failed on {plan.name}:\n{_telling(done.stdout + done.stderr)}")
     return folder / plan.filename
+
+
+def _telling(output: str) -> str:
+    """Twenty lines from the first error on; else the last ones."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    first = next((n for n, line in enumerate(lines) if "error: " in line), max(0, len(lines) - 20))
+    return "\n".join(lines[first : first + 20])
 
 
 def _build_locked(plan: Plan, folder: Path, cache: Path) -> None:

@@ -208,6 +208,13 @@ class TestItFails:
         assert again.reason == first.reason
         assert broken.calls() == calls
 
+    def test_the_first_error_is_shown_whatever_follows(self, broken, monkeypatch):
+        body = 'echo "op.cpp:3:1: error: the cause" >&2; for n in 1 2 3 4 5 6 7 8 9; do echo "note\nnote\nnote $n" >&2; done; exit 1'
+        monkeypatch.setenv("CXX", str(broken.compiler(body)))
+        with pytest.warns(NativeOpsWarning):
+            assert "the cause" in native.load("cpu").reason
+        assert [name for name in broken.entries if name.endswith(".failed.json")]
+
     def test_tried_again_on_demand(self, broken, monkeypatch):
         with pytest.warns(NativeOpsWarning):
             native.load("cpu")

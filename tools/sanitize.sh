@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The CPU ops under a sanitizer, exercised by their own tests.
+#
+#   tools/sanitize.sh                       AddressSanitizer and UndefinedBehaviorSanitizer, all fast tests of the ops
+#   tools/sanitize.sh thread                ThreadSanitizer
+#   tools/sanitize.sh address PYTEST-ARGS   other tests
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-.venv/bin/python}
+cxx=${CXX:-c++}
+kind=${1:-address}
+shift || true
+
+case $kind in
+  address) flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined" runtime=libasan.so ;;
+  thread) flags="-fsanitize=thread" runtime=libtsan.so ;;
+  *) echo "sanitize: address or thread; got $kind" >&2 && exit 2 ;;
+esac
+if ! command -v "$cxx" >/dev/null || [[ $("$cxx" -print-file-name=$runtime) != /* ]]; then
+  echo "sanitize: $cxx has no $runtime, so nothing is checked here."
+  exit 0
+fi
+
+export MEDGEN_CXXFLAGS="$flags -O1 -g1 -fno-omit-frame-pointer"
+export MEDGEN_OPS=native # a test that fell back to the reference would check nothing
+# Built before the runtime is preloaded: the compiler itself needs no sanitizer.
+"$python" -c "from medgen import native; w = native.policy(); print(native.build(native.plan_of('cpu', w), w.cache))"
+
+# Python and torch leak by design, and torch's OpenMP is unknown to ThreadSanitizer.
+export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66"
+export PYTHONMALLOC=malloc # so that reads beyond NumPy's and Python's own buffers are seen
+[[ $# -gt 0 ]] || set -- tests/ops -m "not slow and not cuda"
+# libstdc++ too: the runtime looks for its exceptions when it starts
+LD_PRELOAD="$("$cxx" -print-file-name=$runtime):$("$cxx" -print-file-name=libstdc++.so.6)" \
+  "$python" -m pytest -q -p no:cacheprovider -p no:randomly "$@"
