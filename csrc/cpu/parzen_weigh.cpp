@@ -44,7 +44,7 @@ MEDGEN_HD bool to_weights(Simd<T> (&s)[kPoints][kQueries], const T* start, const
     for (int v = 0; v < kQueries; ++v) {
       // a weight is at most one up to rounding; the bound only keeps a wrong log-density from making infinities
       const Simd<T> bounded = s[j][v] > T{100} ? splat<T>(T{100}) : s[j][v];
-      s[j][v] = add_exp2<T>(Simd<T>{}, bounded) * factor[j];
+      s[j][v] = s[j][v] > Exp2<T>::kLowest ? add_exp2<T>(Simd<T>{}, bounded) * factor[j] : Simd<T>{};
     }
   return true;
 }
@@ -94,7 +94,7 @@ void weigh_lanes(const T* q, const T* start, const ParzenPoints& points, const d
     T by[kPoints];
     for (int j = 0; j < kPoints; ++j) {
       const std::int64_t at = t * kPoints + j;
-      by[j] = factor == nullptr || at >= points.count ? T{1} : static_cast<T>(factor[at]);
+      by[j] = at >= points.count ? T{0} : factor == nullptr ? T{1} : static_cast<T>(factor[at]);
     }
     tile_scores<T, false>(s, q, x + t * points.dim * kPoints, direct + t * kPoints, points.dim);
     if (own != nullptr) leave_out<T>(s, own, t * kPoints);

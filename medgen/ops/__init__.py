@@ -6,9 +6,11 @@ from medgen.ops.ddpm_sample import ddpm_sample, ddpm_sample_mlp
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
 from medgen.ops.parzen import parzen_log_density, parzen_topk
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
+from medgen.ops.rejection import RejectionStep, parzen_draw, rejection_step
 
 __all__ = [
     "CouplingLayer",
+    "RejectionStep",
     "StepTable",
     "additive_coupling",
     "affine_coupling",
@@ -16,10 +18,12 @@ __all__ = [
     "ddpm_sample",
     "ddpm_sample_mlp",
     "ddpm_step",
+    "parzen_draw",
     "parzen_log_density",
     "parzen_topk",
     "philox_integers",
     "philox_normal",
     "philox_uniform",
+    "rejection_step",
     "step_table",
 ]

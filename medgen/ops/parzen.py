@@ -78,7 +78,7 @@ def _backward_weigh(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     with torch.enable_grad():
         inputs = [t.detach().requires_grad_() for t in tensors]
-        outputs = reference.weigh_dense(*inputs, ctx.leave_one_out, ctx.own_offset, ctx.of_points)  # type: ignore[call-arg, arg-type]
+        outputs = reference.weigh_dense(*inputs, ctx.leave_one_out, ctx.own_offset, ctx.of_points)  # type: ignore[call-arg]
         pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
         found = torch.autograd.grad([o for o, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True)
     return (*found, None, None, None)
