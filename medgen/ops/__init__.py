@@ -7,6 +7,7 @@ from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
 from medgen.ops.parzen import parzen_log_density, parzen_topk
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
 from medgen.ops.rejection import RejectionStep, parzen_draw, rejection_step
+from medgen.ops.rq_spline import rq_spline_coupling
 
 __all__ = [
     "CouplingLayer",
@@ -25,5 +26,6 @@ __all__ = [
     "philox_normal",
     "philox_uniform",
     "rejection_step",
+    "rq_spline_coupling",
     "step_table",
 ]

@@ -290,6 +290,11 @@ def _number(names: dict[str, int], name: str, argument: str) -> int:
         raise ConfigError(f"`{argument}` must be one of {', '.join(names)}; got {name!r}.") from None
 
 
+def mask_number(mask: str) -> int:
+    """What an op's schema holds for a mask."""
+    return _number(_MASKS, mask, "mask")
+
+
 def refuse_gradients(x: Tensor, first: Tensor, second: Tensor | None) -> None:
     if torch.is_grad_enabled() and (x.requires_grad or first.requires_grad or (second is not None and second.requires_grad)):
         raise ConfigError("`out` must be None where gradients are needed; got a tensor. Call under torch.no_grad(), or without out.")
