@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("training",)
+CASES = ("ddpm", "training")
 
 
 def main() -> int:
