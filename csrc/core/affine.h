@@ -56,6 +56,25 @@ MEDGEN_HD T bound_slope(T s, T b, T inverse_s_max) {
   return T(1);
 }
 
+// Where element i of a sample stands. A group of elements that begins at i, and that no block or line ends within, shares it.
+struct Site {
+  bool on;                  // transformed; kChecker: element j of the group is, where (j % 2 == 0) == on
+  std::int64_t parameter;   // its parameter's number, of a transformed element
+};
+
+MEDGEN_HD Site site_of(const Layout& l, std::int64_t i) {
+  if (l.pattern == Pattern::kHalf) {
+    const bool second = i >= l.length[0];
+    return {second == (l.parity == 1), l.full || !second ? i : i - l.length[0]};
+  }
+  if (l.pattern == Pattern::kAlternate) {
+    const std::int64_t k = i / l.length[0];
+    return {(k & 1) == l.parity, l.full ? i : i - (k + 1) / 2 * l.length[0]};
+  }
+  const std::int64_t line = i / l.width, h = line % l.height, d = line / l.height % l.depth;
+  return {((i - line * l.width + h + d + l.parity) & 1) == 0, l.full ? i : i / 2};
+}
+
 template <bool kInverse, class T>
 MEDGEN_HD T affine(T x, T b, T t) {
   if constexpr (kInverse) return (x - t) * fast_exp(-b);
