@@ -169,7 +169,9 @@ def _images(samples: Samples, scans: dict[str, Scan], config: DataConfig, defaul
 
 def fingerprint(samples: Samples, scans: Sequence[Scan], splits: dict[str, Array], config: DataConfig) -> str:
     """SHA-256 over stored values, their order, labels, attributes, splits and config."""
-    digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
+    # Defaults are left out, so that an option added later does not change the fingerprint of what was read without it.
+    asked = config.model_dump(mode="json", exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     for store, found in zip((samples.store, *samples.images.values()), scans, strict=True):
         digest.update(f"{store.dtype.name} {store.shape}".encode())
         digest.update(b"".join(found.digests))

@@ -69,7 +69,8 @@ def _fits(dtype: torch.dtype, spec: ImageSpec) -> bool:
 def to_stored(x: Tensor, spec: ImageSpec) -> Array:
     """stored = low + (x - a) / (b - a) * (high - low), the inverse of `to_model`, in the stored dtype.
 
-    Integers are rounded and clipped to their dtype; label maps are the arg max over channels, [B, 1, *S].
+    Values outside [a, b] are clipped where the spec says so; integers are rounded and clipped to their dtype. Label maps are the arg max
+    over channels, [B, 1, *S].
 
     >>> from medgen.registry import Intensity
     >>> grey = ImageSpec(channels=1, shape=(3,), intensity=Intensity(low=(0,), high=(255,), dtype="uint8"))
@@ -80,14 +81,17 @@ def to_stored(x: Tensor, spec: ImageSpec) -> Array:
         raise DataError(f"`x` must have shape [B, {', '.join(map(str, spec.size))}]; got {tuple(x.shape)}.")
     rule = spec.intensity
     if spec.content == "labels":
-        values = np.asarray(label_values(spec))
-        dtype = np.dtype(rule.dtype) if rule.dtype != "float32" else np.dtype("uint8" if values.max() < 256 else "int32")
-        labels: Array = values.astype(dtype)[x.argmax(1, keepdim=True).cpu().numpy()]
+        levels = np.asarray(label_values(spec))
+        dtype = np.dtype(rule.dtype) if rule.dtype != "float32" else np.dtype("uint8" if levels.max() < 256 else "int32")
+        labels: Array = levels.astype(dtype)[x.argmax(1, keepdim=True).cpu().numpy()]
         return labels
     a, b = rule.range
     per_channel = (1, -1, *[1] * spec.dim)
     low, high = np.asarray(rule.low).reshape(per_channel), np.asarray(rule.high).reshape(per_channel)
-    stored = low + (x.detach().to("cpu", torch.float64).numpy() - a) / (b - a) * (high - low)
+    values = x.detach().to("cpu", torch.float64).numpy()
+    if rule.clip:
+        values = values.clip(a, b)
+    stored = low + (values - a) / (b - a) * (high - low)
     return cast_like(stored, np.dtype(rule.dtype))
 
 

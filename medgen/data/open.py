@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from medgen.data.assemble import assemble
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
 from medgen.data.dispatch import read
-from medgen.errors import DataError, UnknownNameError
+from medgen.errors import ConfigError, DataError, UnknownNameError
 from medgen.registry import DatasetSpec, find, get_host, resolve, suggestion
 
 __all__ = ["is_location", "open_data", "registered"]
@@ -36,16 +37,34 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
         location = Path(path).expanduser()
         return assemble(read(location, config), config, default_range, _short(location))
     dataset = registered(os.fspath(path))
+    _check_effective(os.fspath(path), options)
+    samples = replace(dataset.samples, labels=None, class_names=()) if options.get("labels") == "none" else dataset.samples
     fields = dataset.config.to_json()
     if "window" in options or "percentiles" in options:  # the user's rule replaces the dataset's, whichever of the two that is
         fields |= {"window": None, "percentiles": None}
     config = DataConfig.parse({**fields, **options})
-    opened = assemble(dataset.samples, config, default_range, dataset.name)
+    opened = assemble(samples, config, default_range, dataset.name)
     own = dataset.image_spec.intensity
     if own.rule != "identity" or {"window", "percentiles", "range"} & set(options):
         return opened
     # Samples that come in model units (toy densities with a known formula) stay in them.
     return replace(opened, image_spec=replace(opened.image_spec, intensity=own))
+
+
+_OF_DRAWN = {"window", "percentiles", "range", "content", "split", "split_seed", "unit"}
+"""Options that act on samples in memory; all others say how files are read."""
+
+
+def _check_effective(text: str, options: Mapping[str, Any]) -> None:
+    """An option that would be ignored is an error."""
+    name = text.partition("?")[0]
+    idle = [
+        k for k, v in options.items() if k not in _OF_DRAWN and v != DataConfig.model_fields[k].default and (k, v) != ("labels", "none")
+    ]
+    if idle:
+        own = find("medgen_datasets", name).spec.options
+        hint = f" Say {name}?{idle[0]}=..." if idle[0] in own else f" It takes {', '.join(own)}: {name}?{next(iter(own), 'n')}=..."
+        raise ConfigError(f"`{idle[0]}` is for files and has no effect on the dataset {name!r}.{hint}")
 
 
 def is_location(path: str | os.PathLike[str]) -> bool:

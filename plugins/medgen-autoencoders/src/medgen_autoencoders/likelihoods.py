@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medgen.errors import ConfigError
 from medgen.interfaces import Noise
 from medgen.maths import log_normal
 from medgen.registry import ImageSpec
@@ -121,4 +122,8 @@ def make_likelihood(kind: str, sd: float | None, spec: ImageSpec) -> Likelihood:
         kind = "categorical" if spec.content == "labels" else "gaussian"
     if kind == "gaussian":
         return Gaussian(sd)
+    if kind == "categorical" and spec.channels == 1:
+        raise ConfigError(
+            "the categorical likelihood is for one-hot label maps of 2 or more classes; got one channel (see --content labels)."
+        )
     return Bernoulli() if kind == "bernoulli" else Categorical()
