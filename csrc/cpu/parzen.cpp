@@ -12,34 +12,56 @@ namespace {
 
 constexpr std::int64_t kGroup = 8192;  // queries sorted by form together, so that few vectors are left half empty
 
-// Log-sums of the queries `order[0, n)` over points [first, last): one pass after another, merged in order.
+constexpr int kBlockRows = 512;                  // queries that share a panel of points
+constexpr std::int64_t kPanelBytes = 256 * 1024;  // of points, which with the queries stays in the second-level cache
+
+// Up to kBlockRows queries, packed, with their sums.
+template <class T>
+struct Block {
+  static constexpr int L = kLaneCount<T>, kParts = kBlockRows / L;
+  explicit Block(std::int64_t dim) : dim(dim), z(dim * kWhiten), q(dim * kBlockRows), own(kBlockRows), squares(kBlockRows), running(kParts) {}
+
+  void load(const ParzenRows& queries, const std::int64_t* order, int n, bool product, std::int64_t own_offset) {
+    for (int i = 0; i < n; i += kWhiten) {
+      whiten(queries, [&](int lane) { return order[i + lane]; }, std::min(kWhiten, n - i), z.get());
+      for (int from = 0; from < kWhiten; from += L) pack_queries<T>(z.get(), from, dim, product, q.get() + (i + from) * dim, squares.get() + i + from);
+    }
+    for (int i = 0; i < kBlockRows; ++i) own.get()[i] = i < n && own_offset != kNoOwn ? order[i] + own_offset : -1;
+  }
+
+  std::int64_t dim;
+  Aligned<double> z;
+  Aligned<T> q;
+  Aligned<std::int64_t> own;
+  Aligned<double> squares;
+  Aligned<Running<T>> running;
+};
+
+// Log-sums of the queries order[0, count) over points [first, last): one pass after another, merged in order.
 template <class T, bool kProduct>
 void scan(const ParzenRows& queries, const std::int64_t* order, std::int64_t count, const ParzenPoints& points, std::int64_t first, std::int64_t last,
           std::int64_t own_offset, LogSum* out) {
-  constexpr int L = kLaneCount<T>;
-  const std::int64_t dim = queries.dim;
-  const Aligned<double> z(dim * kWhiten);
-  const Aligned<T> q(dim * L);
-  const T* constant = static_cast<const T*>(kProduct ? points.product : points.direct);
-  for (std::int64_t i = 0; i < count; i += kWhiten) {
-    const int n = static_cast<int>(std::min<std::int64_t>(kWhiten, count - i));
-    whiten(queries, [&](int lane) { return order[i + lane]; }, n, z.get());
-    for (int from = 0; from < n; from += L) {
-      double squares[L];
-      std::int64_t own[L];
-      LogSum sums[L], merged[L];
-      pack_queries<T>(z.get(), from, dim, kProduct, q.get(), squares);
-      for (int lane = 0; lane < L; ++lane) own[lane] = from + lane < n && own_offset != kNoOwn ? order[i + from + lane] + own_offset : -1;
-      for (std::int64_t chunk = first; chunk < last; chunk += kParzenChunk) {
-        const std::int64_t end = (std::min(last, chunk + kParzenChunk) + kPoints - 1) / kPoints;
-        scan_tiles<T, kProduct>(q.get(), static_cast<const T*>(points.x), constant, chunk / kPoints, end, dim, own_offset == kNoOwn ? nullptr : own,
-                                sums);
-        for (int lane = 0; lane < L && from + lane < n; ++lane) {
-          if (kProduct) sums[lane].max -= squares[lane] * kLn2;
-          merged[lane].merge(sums[lane]);
-        }
+  constexpr int L = Block<T>::L;
+  Block<T> block(queries.dim);
+  const T *x = static_cast<const T*>(points.x), *constant = static_cast<const T*>(kProduct ? points.product : points.direct);
+  const std::int64_t runs = kPanelBytes / (queries.dim * kPoints * static_cast<std::int64_t>(sizeof(T)) * kRun);
+  const std::int64_t panel = kRun * std::max<std::int64_t>(1, runs);
+  for (std::int64_t i = 0; i < count; i += kBlockRows) {
+    const int n = static_cast<int>(std::min<std::int64_t>(kBlockRows, count - i));
+    block.load(queries, order + i, n, kProduct, own_offset);
+    std::fill(out + i, out + i + n, LogSum{});
+    for (std::int64_t chunk = first; chunk < last; chunk += kParzenChunk) {
+      const std::int64_t end = (std::min(last, chunk + kParzenChunk) + kPoints - 1) / kPoints;
+      for (int lane = 0; lane < n; lane += L) block.running.get()[lane / L].start();
+      for (std::int64_t tile = chunk / kPoints; tile < end; tile += panel)
+        for (int lane = 0; lane < n; lane += L)
+          scan_tiles<T, kProduct>(block.running.get()[lane / L], block.q.get() + lane * queries.dim, x, constant, tile, std::min(end, tile + panel),
+                                  queries.dim, own_offset == kNoOwn ? nullptr : block.own.get() + lane);
+      for (int lane = 0; lane < n; ++lane) {
+        LogSum part = block.running.get()[lane / L].result(lane % L);
+        if (kProduct) part.max -= block.squares.get()[lane] * kLn2;
+        out[i + lane].merge(part);
       }
-      for (int lane = 0; lane < L && from + lane < n; ++lane) out[i + from + lane] = merged[lane];
     }
   }
 }

@@ -21,7 +21,6 @@ inline constexpr int kQueries = 2, kPoints = 4;
 #endif
 template <class T>
 inline constexpr int kLaneCount = kQueries * kWidth<T>;
-inline constexpr int kMostLanes = 4 * 16;
 
 template <class T>
 struct Floor {
@@ -104,15 +103,17 @@ struct Running {
     }
   }
 
-  // Raises the reference of the lanes whose best score is too far above it.
+  // Raises the reference of the lanes whose best score is too far above it; the others' sums are not even folded, since that would round.
   __attribute__((noinline)) void raise(const Simd<T> (&best)[kQueries]) {
-    fold();
     for (int v = 0; v < kQueries; ++v) {
-      const Simd<T> above = integer_above<T>(best[v]);
-      const Simd<T> next = best[v] - top[v] > kHeadroom ? above : top[v];
-      alignas(64) T factor[kWidth<T>];
-      store(factor, add_exp2<T>(Simd<T>{}, top[v] - next));
-      for (int i = 0; i < kWidth<T>; ++i) total[v * kWidth<T> + i] *= static_cast<double>(factor[i]);
+      const Simd<T> next = best[v] - top[v] > kHeadroom ? integer_above<T>(best[v]) : top[v];
+      const Simd<T> factor = add_exp2<T>(Simd<T>{}, top[v] - next);
+      for (int i = 0; i < kWidth<T>; ++i) {
+        if (!(next[i] > top[v][i])) continue;
+        double& t = total[v * kWidth<T> + i];
+        t = (t + static_cast<double>(sum[v][i])) * static_cast<double>(factor[i]);
+        sum[v][i] = T{0};
+      }
       top[v] = next;
     }
   }
@@ -135,17 +136,22 @@ struct Running {
       for (int v = 0; v < kQueries; ++v) sum[v] = add_exp2<T>(sum[v], s[j][v] - top[v]);
   }
 
+  // In nats.
+  MEDGEN_HD LogSum result(int lane) const {
+    const double power = static_cast<double>(top[lane / kWidth<T>][lane % kWidth<T>]);
+    return power > static_cast<double>(Floor<T>::value) ? LogSum{power * kLn2, total[lane]} : LogSum{};
+  }
+
   static constexpr T kHeadroom = static_cast<T>(sizeof(T) == 4 ? 60 : 500);
 };
 
 inline constexpr int kRun = 64;  // tiles whose terms are added in T before they are folded into double
 
-// Log-sums, in nats, of the points of tiles [begin, end). own: per lane, or null. first: number of the first point of tile `begin`.
+// Adds the points of tiles [begin, end), begin a multiple of kRun. own: per lane, or null.
 template <class T, bool kProduct>
-void scan_tiles(const T* q, const T* points, const T* constant, std::int64_t begin, std::int64_t end, std::int64_t dim, const std::int64_t* own,
-                LogSum* out) {
-  Running<T> running;
-  running.start();
+void scan_tiles(Running<T>& sums, const T* q, const T* points, const T* constant, std::int64_t begin, std::int64_t end, std::int64_t dim,
+                const std::int64_t* own) {
+  Running<T> running = sums;
   std::int64_t own_low = INT64_MAX, own_high = -1;
   for (int lane = 0; own != nullptr && lane < kLaneCount<T>; ++lane) {
     own_low = own[lane] < own_low ? own[lane] : own_low;
@@ -161,11 +167,7 @@ void scan_tiles(const T* q, const T* points, const T* constant, std::int64_t beg
     }
     running.fold();
   }
-  for (int lane = 0; lane < kLaneCount<T>; ++lane) {
-    const double top = static_cast<double>(running.top[lane / kWidth<T>][lane % kWidth<T>]);
-    const bool empty = !(top > static_cast<double>(Floor<T>::value));
-    out[lane] = empty ? LogSum{} : LogSum{top * kLn2, running.total[lane]};
-  }
+  sums = running;
 }
 
 MEDGEN_NAMESPACE_END

@@ -21,7 +21,7 @@ class LogSum(NamedTuple):
 
     >>> left, right = LogSum.of(torch.tensor([0.0, 1000.0])), LogSum.of(torch.tensor([1000.0]))
     >>> left.merge(right).value
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
 
     max: Tensor

@@ -261,7 +261,7 @@ def _log_weights(points: Tensor, weights: Tensor | None, *, normalised: bool) ->
 
 
 def _centre(points: Tensor) -> Tensor:
-    """Where coordinates are smallest; any centre gives the same density."""
+    """About the mean of the points, where coordinates are smallest; any centre gives the same density, so that some of them will do."""
     if points.shape[0] == 0:
         return torch.zeros(points.shape[1], dtype=torch.float64, device=points.device)
-    return points.detach().mean(0, dtype=torch.float64)
+    return points.detach()[:: max(1, points.shape[0] // 4096)].mean(0, dtype=torch.float64)

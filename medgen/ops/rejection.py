@@ -73,7 +73,8 @@ def parzen_draw(
         ConfigError: shapes do not fit, or seed or stream is out of range.
 
     >>> parzen_draw(0, torch.arange(2), torch.tensor([[0.0, 0.0], [10.0, 10.0]]), 0.1)
-    tensor([[...]])
+    tensor([[ 0.0991, -0.0925],
+            [ 0.1068, -0.0425]])
     """
     points, index = _sampled(seed, index, points, stream)
     empty = points.new_empty(0, dtype=torch.float64)

@@ -46,7 +46,8 @@ def partial(
     for rows in _chunks(len(zq), len(zp)):
         part = _chunk(zq[rows], zp, log_weights, single=single, own=rows.start + own_offset if leave_one_out else None)
         out.max[rows], out.sum[rows] = part
-    return out.max, out.sum
+    poison = torch.where(zp.isfinite().all(), 0.0, torch.nan)
+    return out.max + poison, out.sum + poison
 
 
 def _chunk(zq: Tensor, zp: Tensor, log_weights: Tensor, *, single: bool, own: int | None) -> LogSum:
@@ -118,7 +119,8 @@ def weigh(
         if of_points:
             of_p += part_p
             of_w += part_w
-    return of_q, of_p, of_w
+    poison = torch.where(zp.isfinite().all(), 0.0, torch.nan)
+    return of_q + poison, of_p, of_w
 
 
 def weigh_dense(
