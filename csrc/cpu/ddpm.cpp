@@ -75,10 +75,18 @@ void rows_of(const StepJob<T>& job, std::int64_t q, std::int64_t n, std::int64_t
   }
 }
 
+// Counters [begin, end) where no row draws noise.
+template <class T>
+void plain(const StepJob<T>& job, std::int64_t begin, std::int64_t end, std::int64_t per_row) {
+  if (job.stride != 0 || job.learned) return rows_of<T>(job, begin, end - begin, per_row, nullptr);
+  const auto element = [&](std::int64_t q) { return q / per_row * job.count + std::min(q % per_row * 4, job.count); };
+  stretch<T>(job, 0, element(begin), element(end) - element(begin), nullptr, step_of(row_of(job, 0)));
+}
+
 template <class T>
 void run(const StepJob<T>& job, std::int64_t begin, std::int64_t end) {
   const std::int64_t per_row = (job.count + 3) / 4;
-  if (!any_noise(job, begin / per_row, (end - 1) / per_row)) return rows_of<T>(job, begin, end - begin, per_row, nullptr);
+  if (!any_noise(job, begin / per_row, (end - 1) / per_row)) return plain(job, begin, end, per_row);
   // Then the rows follow each other without gaps, and share a step: no need to tell them apart.
   const bool flat = job.count % 4 == 0 && job.stride == 0 && !job.learned;
   const Step<T> shared = step_of(row_of(job, begin / per_row));

@@ -26,6 +26,8 @@ MEDGEN_HD Lanes lanes_set(std::uint64_t v) { return _mm512_set1_epi64(static_cas
 MEDGEN_HD Lanes lanes_load(const std::uint32_t* in) { return _mm512_cvtepu32_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(in))); }
 MEDGEN_HD Lanes lanes_mul(Lanes a, Lanes b) { return _mm512_mul_epu32(a, b); }
 MEDGEN_HD Lanes lanes_high(Lanes a) { return _mm512_srli_epi64(a, 32); }
+// The same in the lower half by a shuffle, which takes another port than products and shifts.
+MEDGEN_HD Lanes lanes_high_shuffled(Lanes a) { return _mm512_shuffle_epi32(a, static_cast<_MM_PERM_ENUM>(0xf5)); }
 MEDGEN_HD Lanes lanes_xor(Lanes a, Lanes b, Lanes c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 MEDGEN_HD void lanes_store(std::uint32_t* out, Lanes a) { _mm256_store_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(a)); }
 #define MEDGEN_LANES 1
@@ -36,6 +38,7 @@ MEDGEN_HD Lanes lanes_set(std::uint64_t v) { return _mm256_set1_epi64x(static_ca
 MEDGEN_HD Lanes lanes_load(const std::uint32_t* in) { return _mm256_cvtepu32_epi64(_mm_load_si128(reinterpret_cast<const __m128i*>(in))); }
 MEDGEN_HD Lanes lanes_mul(Lanes a, Lanes b) { return _mm256_mul_epu32(a, b); }
 MEDGEN_HD Lanes lanes_high(Lanes a) { return _mm256_srli_epi64(a, 32); }
+MEDGEN_HD Lanes lanes_high_shuffled(Lanes a) { return _mm256_shuffle_epi32(a, 0xf5); }
 MEDGEN_HD Lanes lanes_xor(Lanes a, Lanes b, Lanes c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 MEDGEN_HD void lanes_store(std::uint32_t* out, Lanes a) {
   const __m256i packed = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
@@ -66,7 +69,7 @@ MEDGEN_HD void fill_words(Words& words, std::uint64_t seed) {
         // The upper halves of the lanes hold rubbish after a round; products read the lower halves only.
         const Lanes p0 = lanes_mul(c0[g], m0), p1 = lanes_mul(c2[g], m1);
         c0[g] = lanes_xor(lanes_high(p1), c1[g], key0);
-        c2[g] = lanes_xor(lanes_high(p0), c3[g], key1);
+        c2[g] = lanes_xor(lanes_high_shuffled(p0), c3[g], key1);
         c1[g] = p1;
         c3[g] = p0;
       }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
-from medgen.ops.ddpm_step import StepTable, ddpm_step
+from medgen.ops.ddpm_step import StepTable, ddpm_step, step_out
 from medgen.ops.philox import _check, _signed, philox_normal
 from medgen.ops.reference import ddpm_sample as reference
 
@@ -73,10 +73,15 @@ def ddpm_sample(
         if x.device.type != "cuda":
             raise ConfigError(f"`graph` needs samples on a CUDA device; got {x.device}. Leave it out.")
         return _replay(denoiser, x, table, seed=seed, index=index, stream=first, callback=callback)
-    times = table.t[:, None].expand(-1, len(x))
+    times = table.t[:, None].expand(-1, len(x)).unbind(0)
     rows = table.rows.split(1)
+    rest = (index, _signed(seed), first, table.clip, table.learned)
     for k in range(len(table) - 1, -1, -1):
-        ddpm_step(x, denoiser(x, times[k]), table, rows[k], seed=seed, index=index, stream=first, out=x)
+        output = denoiser(x, times[k])
+        if k == len(table) - 1 or x.dtype != table.values.dtype:  # checked once; half precision goes through float32
+            ddpm_step(x, output, table, rows[k], seed=seed, index=index, stream=first, out=x)
+        else:
+            step_out(x, x, output.contiguous(), table.values, rows[k], *rest)
         if callback is not None:
             callback(k, x)
     return x

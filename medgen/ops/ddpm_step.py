@@ -203,7 +203,7 @@ _op = define(
     vmap=_vmap,
     autocast=torch.float32,
 )
-_op_out = define(f"ddpm_step_out(Tensor(a!) out, {_ARGUMENTS}) -> ()", reference=_reference_out, fake=lambda *_: None)
+step_out = define(f"ddpm_step_out(Tensor(a!) out, {_ARGUMENTS}) -> ()", reference=_reference_out, fake=lambda *_: None)
 
 
 def ddpm_step(
@@ -262,7 +262,7 @@ def ddpm_step(
         return result if native else result.to(x.dtype)
     _check_out(out, x, output)
     if native and out.is_contiguous():
-        _op_out(out, source, prediction_, *rest)
+        step_out(out, source, prediction_, *rest)
         return out
     return out.copy_(_op(source, prediction_, *rest))
 
