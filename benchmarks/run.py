@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("ddpm", "training")
+CASES = ("coupling", "ddpm", "parzen", "rejection", "training")
 
 
 def main() -> int:

@@ -1,0 +1,256 @@
+"""Affine coupling, the transform alone: x and the network's output p = [s | t] are given.
+
+Rivals: eager PyTorch, torch.compile, normflows, FrEIA, nflows, zuko. nflows and FrEIA squash s (sigmoid, arctangent), zuko and normflows
+as configured here do not; `eager tanh` and `medgen tanh` are the pair with medgen's default bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Result, compare
+from medgen.ops import affine_coupling, rq_spline_coupling
+
+BASELINE = "eager"
+Transform = Callable[..., tuple[Tensor, Tensor]]
+
+
+def eager(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    """chunk, exp, cat, sum."""
+    first, second = x.chunk(2, 1)
+    s, t = p.chunk(2, 1)
+    if inverse:
+        return torch.cat([first, (second - t) * torch.exp(-s)], 1), -s.flatten(1).sum(1)
+    return torch.cat([first, second * torch.exp(s) + t], 1), s.flatten(1).sum(1)
+
+
+def eager_tanh(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    s, t = p.chunk(2, 1)
+    return eager(x, torch.cat([2.0 * torch.tanh(s / 2.0), t], 1), inverse)
+
+
+def medgen(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    return affine_coupling(x, p, bound="none", inverse=inverse)
+
+
+def medgen_tanh(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    return affine_coupling(x, p, inverse=inverse)
+
+
+class Given(torch.nn.Module):
+    """A conditioner whose output is given."""
+
+    def forward(self, *_: Any) -> Tensor:
+        return self.p
+
+
+def normflows(p: Tensor) -> Transform:  # noqa: ARG001  (called like the others)
+    from normflows.flows import AffineCouplingBlock
+
+    net = Given()
+    block = AffineCouplingBlock(net, scale_map="exp")
+
+    def run(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        net.p = p
+        return block.inverse(x) if inverse else block(x)
+
+    return run
+
+
+def freia(p: Tensor) -> Transform:
+    from FrEIA.modules import AffineCouplingOneSided
+
+    net = Given()
+    block = AffineCouplingOneSided([tuple(p.shape[1:])], subnet_constructor=lambda *_: net, clamp=2.0)
+
+    def run(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        net.p = p
+        (y,), log_det = block([x], rev=inverse)
+        return y, log_det
+
+    return run
+
+
+def nflows(p: Tensor) -> Transform:
+    from nflows.transforms import AffineCouplingTransform
+
+    net, channels = Given(), p.shape[1]
+    mask = (torch.arange(channels) >= channels // 2).int()
+    block = AffineCouplingTransform(mask, lambda *_: net)
+
+    def run(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        net.p = p
+        return block.inverse(x) if inverse else block(x)
+
+    return run
+
+
+def zuko(p: Tensor) -> Transform:
+    from zuko.transforms import CouplingTransform, DependentTransform, MonotonicAffineTransform
+
+    if p.dim() != 2:
+        raise ValueError("last dimension only")
+    mask = torch.arange(p.shape[1]) < p.shape[1] // 2
+
+    def run(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        s, t = p.chunk(2, 1)
+        transform = CouplingTransform(lambda _: DependentTransform(MonotonicAffineTransform(t, s), 1), mask)
+        return transform.inv.call_and_ladj(x) if inverse else transform.call_and_ladj(x)
+
+    return run
+
+
+def libraries(x: Tensor, p: Tensor) -> tuple[dict[str, Transform], dict[str, str]]:
+    """Those that are installed and can transform x; the others with the reason."""
+    found, missing = {}, {}
+    for make in (normflows, freia, nflows, zuko):
+        try:
+            run = make(p)
+            run(x, p)
+        except Exception as error:  # a rival that does not work is a line in the table
+            missing[make.__name__] = f"{type(error).__name__}: {error}".splitlines()[0][:90]
+        else:
+            found[make.__name__] = run
+    return found, missing
+
+
+def both_ways(transform: Transform, x: Tensor, p: Tensor, g: Tensor, h: Tensor) -> None:
+    """Forward and backward."""
+    x, p = x.detach().requires_grad_(), p.detach().requires_grad_()
+    y, log_det = transform(x, p)
+    torch.autograd.backward([y, log_det], [g, h.to(log_det.dtype)])
+
+
+def repeated(call: Callable[[], Any], times: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(times):
+            call()
+
+    return run
+
+
+def timed(
+    case: str, calls: Mapping[str, Callable[[], Any]], times: int, rounds: int, notes: Mapping[str, str], elements: int
+) -> list[Result]:
+    """Compare, add notes, and a line for each missing rival."""
+    loops = {k: repeated(v, times) for k, v in calls.items()}
+    results = compare(case, loops, baseline=BASELINE, rounds=rounds, work=times * elements, unit="elements")
+    for result in results:
+        result.note = notes.get(result.rival, "")
+    return results + [Result(case, name, note=note) for name, note in notes.items() if name not in calls]
+
+
+def accuracy(transforms: Mapping[str, Transform], x: Tensor, p: Tensor) -> dict[str, str]:
+    """Largest errors of the unbounded forms against float64, on at most 4 samples."""
+    x, p = x[:4], p[:4]
+    y, log_det = eager(x.double(), p.double())
+    notes = {}
+    for name in set(transforms) & {"eager", "compile", "medgen", "normflows"}:
+        got = transforms[name](x, p)
+        errors = ((a.double() - b).abs().max().item() for a, b in zip(got, (y, log_det), strict=True))
+        notes[name] = "errors y {:.0e} log-det {:.0e}".format(*errors)
+    return notes
+
+
+def one_size(label: str, shape: tuple[int, ...], times: int, rounds: int, quick: bool) -> list[Result]:
+    generator = torch.Generator().manual_seed(0)
+    x, p, g = (torch.randn(shape, generator=generator) for _ in range(3))
+    p = 0.3 * p
+    h, out, mine, elements = torch.randn(shape[0], generator=generator), torch.empty(shape), x.clone(), math.prod(shape)
+    transforms: dict[str, Transform] = {"eager": eager, "eager tanh": eager_tanh, "medgen": medgen, "medgen tanh": medgen_tanh}
+    if not quick:
+        transforms["compile"] = torch.compile(eager, dynamic=False)
+    others, notes = libraries(x, p)
+    transforms |= others
+    with torch.no_grad():
+        notes |= accuracy({k: v for k, v in transforms.items() if k != "compile"}, x, p)
+    results = []
+    for direction in (False, True):
+        calls: dict[str, Callable[[], Any]] = {k: lambda f=f, d=direction: f(x, p, d) for k, f in transforms.items()}
+        calls["medgen out="] = lambda d=direction: affine_coupling(x, p, bound="none", inverse=d, out=out)
+        calls["medgen in place"] = lambda d=direction: affine_coupling(mine, p, bound="none", inverse=d, out=mine)
+        calls["floor: scale in place"] = lambda: mine.mul_(1.0)
+        calls["floor: copy"] = lambda: out.copy_(x)
+        with torch.no_grad():
+            results += timed(f"{label} {list(shape)} {'inverse' if direction else 'forward'}", calls, times, rounds, notes, elements)
+    backward = {k: lambda f=f: both_ways(f, x, p, g, h) for k, f in transforms.items()}
+    return results + timed(f"{label} {list(shape)} forward and backward", backward, times, rounds, notes, elements)
+
+
+def chain(shape: tuple[int, ...], layers: int, rounds: int) -> list[Result]:
+    """The inverse of a flow of `layers` couplings, parameters given, transformed halves in turn: medgen between two buffers, or in one."""
+    x, p = torch.randn(shape), 0.1 * torch.randn(shape)
+    first, second = torch.empty(shape), torch.empty(shape)
+
+    def by_eager() -> Tensor:
+        y = x
+        for _ in range(layers):
+            y = eager(y, p, True)[0]
+        return y
+
+    def ping_pong() -> Tensor:
+        source, target, other = x, first, second
+        for _ in range(layers):
+            affine_coupling(source, p, bound="none", inverse=True, out=target)
+            source, target, other = target, other, target
+        return source
+
+    def in_place() -> Tensor:
+        affine_coupling(x, p, bound="none", inverse=True, out=first)
+        for _ in range(layers - 1):
+            affine_coupling(first, p, bound="none", inverse=True, out=first)
+        return first
+
+    with torch.no_grad():
+        calls = {"eager": by_eager, "medgen ping-pong": ping_pong, "medgen in place": in_place}
+        return timed(f"inverse of {layers} layers {list(shape)}", calls, 1, rounds, {}, layers * math.prod(shape))
+
+
+def spline(batch: int, rounds: int) -> list[Result]:
+    """Rational-quadratic splines, 8 bins, half of 64 features; eager is medgen's reference."""
+    from medgen.ops.reference.rq_spline import rq_spline_coupling as reference
+
+    x, p, g, h = torch.randn(batch, 64), torch.randn(batch, 32 * 23), torch.randn(batch, 64), torch.randn(batch)
+    transforms: dict[str, Transform] = {
+        "eager": lambda x, p, inverse=False: reference(x, p, 8, 3.0, 1, 32, inverse),
+        "medgen": lambda x, p, inverse=False: rq_spline_coupling(x, p, bins=8, inverse=inverse),
+    }
+    notes = {}
+    try:
+        from nflows.transforms.splines.rational_quadratic import unconstrained_rational_quadratic_spline as theirs
+    except ImportError:
+        notes["nflows"] = "not installed"
+    else:
+
+        def nflows_spline(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
+            q = p.view(len(p), 32, 23)
+            widths, heights, slopes = q[..., :8], q[..., 8:16], q[..., 16:]
+            y, log_slope = theirs(x[:, 32:], widths, heights, slopes, inverse=inverse, tail_bound=3.0, tails="linear")
+            return torch.cat([x[:, :32], y], 1), log_slope.sum(1)
+
+        transforms["nflows"] = nflows_spline
+    results = []
+    for direction in (False, True):
+        with torch.no_grad():
+            calls = {k: lambda f=f, d=direction: f(x, p, inverse=d) for k, f in transforms.items()}
+            results += timed(f"spline [{batch}, 64] {'inverse' if direction else 'forward'}", calls, 1, rounds, notes, x.numel())
+    backward = {k: lambda f=f: both_ways(f, x, p, g, h) for k, f in transforms.items()}
+    return results + timed(f"spline [{batch}, 64] forward and backward", backward, 1, rounds, notes, x.numel())
+
+
+def run(*, rounds: int, quick: bool) -> list[Result]:
+    """Small, vector, volume and image sizes; chains; splines."""
+    affine_coupling(torch.zeros(1, 2), torch.zeros(1, 2))  # find or build the native ops before any clock runs
+    results = one_size("small", (16, 64), 50 if quick else 500, rounds, quick)
+    if quick:
+        return results + chain((16, 4, 16, 16), 8, rounds) + spline(256, rounds)
+    results += one_size("small", (256, 64), 200, rounds, quick)
+    results += one_size("vector", (65536, 64), 3, rounds, quick)
+    results += one_size("volume", (4, 8, 32, 32, 32), 5, rounds, quick)
+    results += one_size("image", (1024, 12, 64, 64), 1, rounds, quick)
+    return results + chain((1024, 12, 64, 64), 8, max(3, rounds // 2)) + spline(4096, rounds)
