@@ -1,0 +1,77 @@
+"""One step of rejection sampling against a Gaussian KDE: draw from a normal, log P, log Q, compare; time per proposal.
+
+The baseline does the same with batched PyTorch: randn, the in-place matrix form of the density, rand. "One at a time" is how public code
+does it, by SciPy, on a few proposals. Direct draws need no rejection at all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases.parzen import in_place
+from benchmarks.harness import Result, compare
+from medgen.ops import parzen_draw, rejection_step
+
+BASELINE = "torch, batched"
+SIZES = ((2000, 16), (10_000, 16), (2000, 32), (10_000, 32))
+
+
+def batched(points: Tensor, h: float, count: int) -> Tensor:
+    """Draw, both densities, compare."""
+    dim = points.shape[1]
+    proposals = torch.randn(count, dim)
+    log_q = -proposals.square().sum(1) / 2 - dim / 2 * math.log(2 * math.pi)
+    return torch.rand(count).log() + log_q + 1.0 < in_place(proposals, points, h)
+
+
+def one_at_a_time(points: Tensor, h: float, count: int) -> int:
+    """SciPy's frozen normal and KDE, proposal by proposal."""
+    import numpy as np
+    from scipy.stats import gaussian_kde, multivariate_normal
+
+    dim = points.shape[1]
+    kde = gaussian_kde(points.double().numpy().T)
+    kde.covariance, kde.cho_cov = h * h * np.eye(dim), h * np.eye(dim)
+    kde.log_det = 2 * dim * math.log(h * math.sqrt(2 * math.pi))
+    normal, generator, accepted = multivariate_normal(np.zeros(dim)), np.random.default_rng(0), 0
+    for _ in range(count):
+        proposal = normal.rvs(random_state=generator)
+        accepted += bool(np.log(generator.uniform()) + 1.0 + normal.logpdf(proposal) < kde.logpdf(proposal)[0])
+    return accepted
+
+
+def run(*, rounds: int, quick: bool) -> list[Result]:
+    """All sizes, then direct draws."""
+    results = []
+    generator = torch.Generator().manual_seed(0)
+    for n, dim in SIZES:
+        count, few = (2000, 3) if quick else (20_000, 20)
+        points, h, index, mean = torch.randn(n, dim, generator=generator), n ** (-1 / (dim + 4)), torch.arange(count), torch.zeros(dim)
+        rivals = {
+            BASELINE: lambda p=points, b=h, c=count: batched(p, b, c),
+            "medgen": lambda p=points, b=h, i=index, m=mean: rejection_step(0, i, p, b, log_k=1.0, mean=m, proposal=1.0),
+            "scipy, one at a time": lambda p=points, b=h, c=few: one_at_a_time(p, b, c),
+        }
+        found = compare(f"rejection N {n} D {dim}", rivals, baseline=BASELINE, rounds=rounds, work=count, unit="proposals")
+        for result in found:
+            if result.rival.startswith("scipy"):
+                times = count / few
+                result.seconds = [times * s for s in result.seconds]
+                result.ratio, result.spread = result.ratio / times, (result.spread[0] / times, result.spread[1] / times)
+                result.note = f"{few} proposals, scaled"
+        results += found
+    return results + draws(rounds=rounds, quick=quick)
+
+
+def draws(*, rounds: int, quick: bool) -> list[Result]:
+    """Direct draws from the density."""
+    count = 50_000 if quick else 1_000_000
+    points, index = torch.randn(2000, 32), torch.arange(count)
+    rivals = {
+        BASELINE: lambda: points[torch.randint(0, 2000, (count,))] + 0.8 * torch.randn(count, 32),
+        "medgen": lambda: parzen_draw(0, index, points, 0.8),
+    }
+    return compare(f"direct draws {count} x 32", rivals, baseline=BASELINE, rounds=rounds, work=count, unit="draws")
