@@ -123,6 +123,7 @@ def _replay(
     return x
 
 
+_WIDEST_ON_CUDA = 256
 _ARGUMENTS = "Tensor x, Tensor[] weights, Tensor[] biases, Tensor embedding, Tensor table, Tensor index"
 _mlp_op = define(
     f"ddpm_sample_mlp({_ARGUMENTS}, int seed, int stream, float? clip, bool bfloat16) -> Tensor",
@@ -174,7 +175,10 @@ def ddpm_sample_mlp(
     ensure_native(x.device)
     tensors = [[t.detach().contiguous() for t in tensors] for tensors in (weights, biases)]
     following = _signed(seed), (stream + 1) % 2**32, table.clip, precision == "bfloat16"
-    samples: Tensor = _mlp_op(x, *tensors, embedding.detach().contiguous(), table.values, index.contiguous(), *following)
+    # The CUDA kernel keeps a block's values in shared memory; wider networks are for the tensor cores, layer by layer.
+    wide = x.is_cuda and max(x.shape[1], *(len(b) for b in biases)) > _WIDEST_ON_CUDA
+    chain = reference.ddpm_sample_mlp if wide else _mlp_op
+    samples: Tensor = chain(x, *tensors, embedding.detach().contiguous(), table.values, index.contiguous(), *following)
     return samples
 
 

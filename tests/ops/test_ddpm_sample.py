@@ -272,6 +272,20 @@ class TestMlp:
             got = ddpm_sample_mlp(weights, biases, embedding, (8,), table, seed=0, index=torch.arange(5), precision=precision)
             assert bool(got.isfinite().all())
 
+    @pytest.mark.cuda
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    @pytest.mark.parametrize("widths", [(32, 128, 128, 32), (5, 7, 5), (33, 200, 33), (8, 300, 8)])
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_cuda(self, widths, precision):
+        weights, biases = mlp(widths)
+        table = step_table(BAR, kept_steps(1000, 20), prediction="x0", clip=1.0)
+        embedding, index = torch.randn(20, widths[1]), torch.arange(100)
+        on_cpu = ddpm_sample_mlp(weights, biases, embedding, (widths[0],), table, seed=0, index=index, precision=precision)
+        there = [[t.cuda() for t in tensors] for tensors in (weights, biases)]
+        x = philox_normal(0, index.cuda(), (widths[0],))
+        got = ddpm_sample_mlp(*there, embedding.cuda(), x, table, seed=0, index=index.cuda(), precision=precision)
+        torch.testing.assert_close(got.cpu(), on_cpu, rtol=2e-2, atol=2e-2 if precision == "bfloat16" else 1e-4)
+
     def test_empty(self):
         weights, biases = mlp((4, 8, 4))
         table = step_table(BAR, kept_steps(1000, 5))

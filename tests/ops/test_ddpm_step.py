@@ -286,6 +286,26 @@ class TestTransforms:
             assert torch.ops.medgen.ddpm_step.default(x, x, table, one, one, 0, 0, None, False).device.type == "cuda"
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestCuda:
+    @pytest.mark.parametrize("shape", [(5, 3), (64, 32), (3, 2, 7), (1, 1), (0, 4), (7, 1, 33)])
+    @pytest.mark.parametrize("variance", VARIANCES)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_is_the_cpu(self, shape, variance, dtype):
+        x, output, index = draw(shape, dtype, learned=variance == "learned")
+        table = step_table(BAR, variance=variance, clip=1.0, dtype=dtype)
+        step = torch.arange(shape[0]) * 100
+        expected = ddpm_step(x, output, table, step, seed=3, index=index, stream=2**32 - 1)
+        got = ddpm_step(x.cuda(), output.cuda(), table.to("cuda"), step.cuda(), seed=3, index=index.cuda(), stream=2**32 - 1)
+        torch.testing.assert_close(got.cpu(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+    def test_rows_outside_the_table_make_nan(self):
+        x, output, index = (t.cuda() for t in draw((3, 4), torch.float32))
+        got = ddpm_step(x, output, step_table(BAR, device="cuda"), torch.tensor([0, 1000, -1]).cuda(), seed=0, index=index)
+        assert got.isnan().any(1).tolist() == [False, True, True]
+
+
 class TestRefusals:
     def test_arguments(self):
         x, output, index = draw((3, 4), torch.float32)
