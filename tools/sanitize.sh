@@ -31,7 +31,7 @@ export MEDGEN_OPS=native # a test that fell back to the reference would check no
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66"
 export PYTHONMALLOC=malloc # so that reads beyond NumPy's and Python's own buffers are seen
-[[ $# -gt 0 ]] || set -- tests/ops -m "not slow and not cuda"
+[[ $# -gt 0 ]] || set -- tests/ops -n "${JOBS:-2}" --dist worksteal -m "not slow and not cuda"
 # libstdc++ too: the runtime looks for its exceptions when it starts
 LD_PRELOAD="$("$cxx" -print-file-name=$runtime):$("$cxx" -print-file-name=libstdc++.so.6)" \
   "$python" -m pytest -q -p no:cacheprovider -p no:randomly "$@"
