@@ -31,10 +31,10 @@ def run(argv: Sequence[str]) -> int:
     from medgen.training import train
 
     start = time.monotonic()
-    data, steps = ("cardiac_phantom?n=120&size=32", 30) if options.tiny else ("cardiac_phantom?n=2000", 1000)
+    data, steps = ("cardiac_phantom?n=120&size=32", 30) if options.tiny else ("cardiac_phantom?n=2000&size=40", 2500)
     print(f"1/5 training: vae on {data}, {steps} steps")
     out = Path(options.out)
-    done = train("vae", data, out, model={"latent_dim": 6}, steps=steps, batch_size=32, precision="bfloat16", lr=2e-3, ema=0.995)
+    done = train("vae", data, out, model={"latent_dim": 6}, steps=steps, batch_size=32, precision="bfloat16", lr=1e-3, ema=0.995)
     n = 16 if options.tiny else 64
     print(f"2/5 sampling: {n} images to {out / 'samples'}")
     with progress_bar("sampling", n, show=True) as bar:

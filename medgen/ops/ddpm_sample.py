@@ -173,12 +173,12 @@ def ddpm_sample_mlp(
     _check_mlp(weights, biases, embedding, x, table, index, precision)
     table = table.to(x.device, torch.float32)
     ensure_native(x.device)
-    tensors = [[t.detach().contiguous() for t in tensors] for tensors in (weights, biases)]
+    layers = [t.detach().contiguous() for t in weights], [t.detach().contiguous() for t in biases]
     following = _signed(seed), (stream + 1) % 2**32, table.clip, precision == "bfloat16"
     # The CUDA kernel keeps a block's values in shared memory; wider networks are for the tensor cores, layer by layer.
     wide = x.is_cuda and max(x.shape[1], *(len(b) for b in biases)) > _WIDEST_ON_CUDA
-    chain = reference.ddpm_sample_mlp if wide else _mlp_op
-    samples: Tensor = chain(x, *tensors, embedding.detach().contiguous(), table.values, index.contiguous(), *following)
+    chain: Any = reference.ddpm_sample_mlp if wide else _mlp_op
+    samples: Tensor = chain(x, *layers, embedding.detach().contiguous(), table.values, index.contiguous(), *following)
     return samples
 
 

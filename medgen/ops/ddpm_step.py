@@ -193,6 +193,7 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, output: Tensor, table:
     return _op(*tensors, table, steps, samples, *rest).unflatten(0, (info.batch_size, -1)), 0
 
 
+_NATIVE = (torch.float32, torch.float64)
 _ARGUMENTS = "Tensor x, Tensor output, Tensor table, Tensor step, Tensor index, int seed, int stream, float? clip, bool learned"
 _op = define(
     f"ddpm_step({_ARGUMENTS}) -> Tensor",
@@ -252,19 +253,19 @@ def ddpm_step(
         step = table.rows[step : step + 1]
     _check_shapes(x, output, table, step, index)
     ensure_native(x.device)
-    native = x.dtype in (torch.float32, torch.float64)
-    wide = x.dtype if native else torch.float32
+    wide = x.dtype if x.dtype in _NATIVE else torch.float32
     values = table.values if table.values.dtype == wide else table.values.to(wide)
-    rest = (values, step.contiguous(), index.contiguous(), _signed(seed), stream, table.clip, table.learned)
-    source, prediction_ = x.to(wide).contiguous(), output.to(wide).contiguous()
+    source, prediction_ = (x, output) if x.dtype == wide else (x.to(wide), output.to(wide))
+    tensors = (source.contiguous(), prediction_.contiguous(), values, step.contiguous(), index.contiguous())
+    rest = (_signed(seed), stream, table.clip, table.learned)
     if out is None:
-        result: Tensor = _op(source, prediction_, *rest)
-        return result if native else result.to(x.dtype)
+        result: Tensor = _op(*tensors, *rest)
+        return result if x.dtype == wide else result.to(x.dtype)
     _check_out(out, x, output)
-    if native and out.is_contiguous():
-        step_out(out, source, prediction_, *rest)
+    if x.dtype == wide and out.is_contiguous():
+        step_out(out, *tensors, *rest)
         return out
-    return out.copy_(_op(source, prediction_, *rest))
+    return out.copy_(_op(*tensors, *rest))
 
 
 @lru_cache(maxsize=4096)
@@ -277,9 +278,9 @@ def _single(
 
 
 def _check_shapes(x: Tensor, output: Tensor, table: StepTable, step: Tensor, index: Tensor) -> None:
-    expected = (x.shape[0], 2 * x.shape[1], *x.shape[2:]) if table.learned and x.dim() > 1 else tuple(x.shape)
-    if x.dim() < 1 + table.learned or tuple(output.shape) != expected:
-        raise ConfigError(f"`output` must be {expected} for x of shape {tuple(x.shape)}; got {tuple(output.shape)}.")
+    expected = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:])) if table.learned and x.dim() > 1 else x.shape
+    if x.dim() < 1 + table.learned or output.shape != expected:
+        raise ConfigError(f"`output` must be {tuple(expected)} for x of shape {tuple(x.shape)}; got {tuple(output.shape)}.")
     if output.dtype != x.dtype or not x.is_floating_point():
         raise ConfigError(f"`x` and `output` must have one floating dtype; got {x.dtype} and {output.dtype}.")
     if len(index) != len(x):

@@ -90,6 +90,6 @@ def rq_spline_gradients(
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         inputs = [v if again and v.requires_grad else v.detach().requires_grad_() for v in (x, parameters)]
-        outputs = rq_spline_coupling(*inputs, bins, tail, mask, split, inverse)
+        outputs = rq_spline_coupling(inputs[0], inputs[1], bins, tail, mask, split, inverse)
         gx, gp = torch.autograd.grad(outputs, inputs, [grad_y, grad_log_det], create_graph=again, allow_unused=True, materialize_grads=True)
     return gx.contiguous(), gp.contiguous()
