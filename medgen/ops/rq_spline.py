@@ -115,7 +115,7 @@ def rq_spline_coupling(
     >>> x, p = torch.tensor([[0.5, 1.0, 9.0]]), torch.zeros(1, 2 * 11)
     >>> y, log_det = rq_spline_coupling(x, p, bins=4)
     >>> y, log_det
-    (tensor([[0.5000, 0.9556, 9.0000]]), tensor([0.1703]))
+    (tensor([[0.5000, 1.0393, 9.0000]]), tensor([0.1060]))
     >>> rq_spline_coupling(y, p, bins=4, inverse=True)[0]
     tensor([[0.5000, 1.0000, 9.0000]])
     """

@@ -17,7 +17,7 @@ from medgen.ops.reference import affine_coupling as reference
 
 OP = torch.ops.medgen.affine_coupling.default
 BACKWARD = torch.ops.medgen.affine_coupling_backward.default
-IS_NATIVE = native.load("cpu").library is not None or torch._C._dispatch_has_kernel_for_dispatch_key("medgen::affine_coupling", "CPU")
+IS_NATIVE = native.load("cpu").library is not None
 
 SHAPES = [
     (1, 1),

@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from medgen import native
 from medgen.errors import ConfigError
 from medgen.ops import rq_spline_coupling
 from medgen.ops.reference import affine_coupling as masks
@@ -17,6 +18,7 @@ from medgen.ops.reference import rq_spline as reference
 
 OP = torch.ops.medgen.rq_spline_coupling.default
 BACKWARD = torch.ops.medgen.rq_spline_coupling_backward.default
+IS_NATIVE = native.load("cpu").library is not None
 SHAPES = [(1, 1), (3, 7), (2, 130), (2, 3, 5), (3, 4, 5, 6), (2, 3, 3, 4, 5), (1, 2, 67, 67), (0, 4), (2, 0), (3, 1, 2, 2), (2, 2, 0, 3)]
 
 
@@ -213,7 +215,8 @@ class TestTransforms:
         x, p = (v.requires_grad_() for v in make((2, 6, 3), "second", 4))
         form = (4, 3.0, 1, 3, False)
         torch.library.opcheck(OP, (x, p, *form))
-        torch.library.opcheck(BACKWARD, (torch.randn(2, 6, 3), torch.randn(2), x.detach(), p.detach(), *form))
+        if IS_NATIVE:  # the reference differentiates by autograd, which the modes of opcheck switch off
+            torch.library.opcheck(BACKWARD, (torch.randn(2, 6, 3), torch.randn(2), x.detach(), p.detach(), *form))
         torch.library.opcheck(torch.ops.medgen.rq_spline_coupling_out.default, (x.detach(), p.detach(), *form, torch.empty(2, 6, 3)))
 
     def test_vmap_and_gradients_per_sample(self):
