@@ -141,7 +141,7 @@ __device__ __forceinline__ void tile_scores(const Scan<T>& job, std::int64_t fir
 }
 
 template <class T, bool kProduct>
-__global__ void __launch_bounds__(kThreads) scan(Scan<T> job, int form, bool split) {
+__global__ void __launch_bounds__(kThreads, 2) scan(Scan<T> job, int form, bool split) {
   __shared__ T q[kDepth][kTile + 1], x[kDepth][kTile + 1];
   __shared__ double tops[kTile][kSide], sums[kTile][kSide];
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kTile;
