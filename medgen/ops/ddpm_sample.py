@@ -10,8 +10,9 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
+from medgen.ops._key import check_key, signed
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_out
-from medgen.ops.philox import _check, _signed, philox_normal
+from medgen.ops.philox import philox_normal
 from medgen.ops.reference import ddpm_sample as reference
 
 __all__ = ["Denoiser", "ddpm_sample", "ddpm_sample_mlp"]
@@ -63,7 +64,7 @@ def ddpm_sample(
     tensor([[0.2500, 0.2500, 0.2500],
             [0.2500, 0.2500, 0.2500]])
     """
-    _check(seed, index, stream)
+    check_key(seed, index, stream)
     x = x.clone(memory_format=torch.contiguous_format) if isinstance(x, Tensor) else _first(x, table, seed, index, stream)
     if len(index) != len(x):
         raise ConfigError(f"`index` must name {len(x)} samples; got {len(index)}.")
@@ -75,7 +76,7 @@ def ddpm_sample(
         return _replay(denoiser, x, table, seed=seed, index=index, stream=first, callback=callback)
     times = table.t[:, None].expand(-1, len(x)).unbind(0)
     rows = table.rows.split(1)
-    rest = (index, _signed(seed), first, table.clip, table.learned)
+    rest = (index, signed(seed), first, table.clip, table.learned)
     for k in range(len(table) - 1, -1, -1):
         output = denoiser(x, times[k])
         if k == len(table) - 1 or x.dtype != table.values.dtype:  # checked once; half precision goes through float32
@@ -168,13 +169,13 @@ def ddpm_sample_mlp(
     >>> ddpm_sample_mlp(zero, bias, torch.zeros(100, 4), (2,), table, seed=0, index=torch.tensor([0]))
     tensor([[ 0.5000, -0.5000]])
     """
-    _check(seed, index, stream)
+    check_key(seed, index, stream)
     x = x.contiguous() if isinstance(x, Tensor) else _first(x, table, seed, index, stream)
     _check_mlp(weights, biases, embedding, x, table, index, precision)
     table = table.to(x.device, torch.float32)
     ensure_native(x.device)
     layers = [t.detach().contiguous() for t in weights], [t.detach().contiguous() for t in biases]
-    following = _signed(seed), (stream + 1) % 2**32, table.clip, precision == "bfloat16"
+    following = signed(seed), (stream + 1) % 2**32, table.clip, precision == "bfloat16"
     # The CUDA kernel keeps a block's values in shared memory; wider networks are for the tensor cores, layer by layer.
     wide = x.is_cuda and max(x.shape[1], *(len(b) for b in biases)) > _WIDEST_ON_CUDA
     chain: Any = reference.ddpm_sample_mlp if wide else _mlp_op

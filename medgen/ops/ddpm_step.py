@@ -12,7 +12,7 @@ from torch import Tensor
 from medgen.errors import ConfigError
 from medgen.maths.schedules import previous_alpha_bars
 from medgen.ops._define import define, ensure_native
-from medgen.ops.philox import _check, _signed
+from medgen.ops._key import check_key, signed
 from medgen.ops.reference import ddpm_step as reference
 
 __all__ = ["Prediction", "StepTable", "Variance", "ddpm_step", "step_table"]
@@ -243,7 +243,7 @@ def ddpm_step(
     >>> ddpm_step(x, eps, (0.5, 0.9), seed=0, index=torch.tensor([0]), variance=0.0)
     tensor([[1.0254, 2.9995]])
     """
-    _check(seed, index, stream)
+    check_key(seed, index, stream)
     if not isinstance(table, StepTable):
         values, rows = _single(float(table[0]), float(table[1]), prediction, variance, x.dtype, x.device)
         table = StepTable(values, rows, rows, variance == "learned", clip)
@@ -257,7 +257,7 @@ def ddpm_step(
     values = table.values if table.values.dtype == wide else table.values.to(wide)
     source, prediction_ = (x, output) if x.dtype == wide else (x.to(wide), output.to(wide))
     tensors = (source.contiguous(), prediction_.contiguous(), values, step.contiguous(), index.contiguous())
-    rest = (_signed(seed), stream, table.clip, table.learned)
+    rest = (signed(seed), stream, table.clip, table.learned)
     if out is None:
         result: Tensor = _op(*tensors, *rest)
         return result if x.dtype == wide else result.to(x.dtype)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
+from medgen.ops._key import check_key, signed
 from medgen.ops.reference import philox as reference
 
 __all__ = ["philox_integers", "philox_normal", "philox_uniform"]
@@ -83,29 +84,15 @@ def philox_integers(seed: int, index: Tensor, shape: Sequence[int], *, high: int
     """
     if not 1 <= high <= 2**31:
         raise ConfigError(f"`high` must be in [1, 2^31]; got {high}.")
-    _check(seed, index, stream)
+    check_key(seed, index, stream)
     ensure_native(index.device)
-    values = (_bits_op(index.contiguous(), math.prod(shape), _signed(seed), stream) * high) >> 32
+    values = (_bits_op(index.contiguous(), math.prod(shape), signed(seed), stream) * high) >> 32
     return values.reshape(len(index), *shape)
 
 
 def _draw(op: Any, seed: int, index: Tensor, shape: Sequence[int], *, stream: int, dtype: torch.dtype) -> Tensor:
-    _check(seed, index, stream)
+    check_key(seed, index, stream)
     ensure_native(index.device)
     wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    values: Tensor = op(index.contiguous(), math.prod(shape), _signed(seed), stream, wide)
+    values: Tensor = op(index.contiguous(), math.prod(shape), signed(seed), stream, wide)
     return values.reshape(len(index), *shape).to(dtype)
-
-
-def _signed(seed: int) -> int:
-    """A 64-bit seed as the int64 that an op's schema has; the reference masks it and C++ casts it back."""
-    return seed - 2**64 if seed >= 2**63 else seed
-
-
-def _check(seed: int, index: Tensor, stream: int) -> None:
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"`seed` must be in [0, 2^64); got {seed}.")
-    if not 0 <= stream < 2**32:
-        raise ConfigError(f"`stream` must be in [0, 2^32); got {stream}.")
-    if index.dtype != torch.int64 or index.dim() != 1:
-        raise ConfigError(f"`index` must be int64 of shape [B]; got {index.dtype} of shape {tuple(index.shape)}.")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
+from medgen.ops._key import check_key, signed
 from medgen.ops.parzen import _centre, _factor, _log_weights
-from medgen.ops.philox import _check, _signed
 from medgen.ops.reference import rejection as reference
 
 __all__ = ["RejectionStep", "parzen_draw", "rejection_step"]
@@ -79,7 +79,7 @@ def parzen_draw(
     points, index = _sampled(seed, index, points, stream)
     empty = points.new_empty(0, dtype=torch.float64)
     cumulative = empty if weights is None else _log_weights(points, weights, normalised=True).detach().exp().cumsum(0)
-    return _draw_op(points, cumulative, _factor(bandwidth, points).detach(), index, _signed(seed), stream)
+    return _draw_op(points, cumulative, _factor(bandwidth, points).detach(), index, signed(seed), stream)
 
 
 def rejection_step(
@@ -128,12 +128,12 @@ def rejection_step(
     factors = (_factor(b, points).detach() for b in (bandwidth, proposal))
     factor, proposal_factor = factors
     args = (index, points, log_weights, cumulative, _centre(points), factor, middle, proposal_factor)
-    return RejectionStep(*_step_op(*args, float(log_k), _signed(seed), stream))
+    return RejectionStep(*_step_op(*args, float(log_k), signed(seed), stream))
 
 
 def _sampled(seed: int, index: Tensor, points: Tensor, stream: int) -> tuple[Tensor, Tensor]:
     """Contiguous points of a native type, and numbers on their device."""
-    _check(seed, index, stream)
+    check_key(seed, index, stream)
     if stream == 2**32 - 1:
         raise ConfigError(f"`stream` must be below 2^32 - 1, since the next one is used as well; got {stream}.")
     if points.dim() != 2 or 0 in points.shape:
