@@ -54,7 +54,7 @@ def ddpm_sample(
     Raises:
         ConfigError: a shape or range does not fit, or `graph` without CUDA.
 
-    >>> from medgen.maths.schedules import alpha_bars, kept_steps, linear_betas
+    >>> from medgen.maths import alpha_bars, kept_steps, linear_betas
     >>> from medgen.ops import step_table
     >>> table = step_table(alpha_bars(linear_betas()), kept_steps(1000, 50))
     >>> def denoiser(x, t):  # the exact one of data that are all 0.25
@@ -162,7 +162,7 @@ def ddpm_sample_mlp(
     Raises:
         ConfigError: a shape, dtype or range does not fit.
 
-    >>> from medgen.maths.schedules import alpha_bars, linear_betas
+    >>> from medgen.maths import alpha_bars, linear_betas
     >>> from medgen.ops import step_table
     >>> table = step_table(alpha_bars(linear_betas(100)), prediction="x0")
     >>> zero, bias = [torch.zeros(4, 2), torch.zeros(2, 4)], [torch.zeros(4), torch.tensor([0.5, -0.5])]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.maths.schedules import previous_alpha_bars
+from medgen.maths import previous_alpha_bars
 from medgen.ops._define import define, ensure_native
 from medgen.ops._key import check_key, signed
 from medgen.ops.reference import ddpm_step as reference

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.maths.logsumexp import LogSum
+from medgen.maths import LogSum
 from medgen.ops._define import define, ensure_native
 from medgen.ops.reference import parzen as reference
 

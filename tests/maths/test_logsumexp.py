@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgen.maths.logsumexp import LogSum
+from medgen.maths import LogSum
 
 VALUES = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([-math.inf, 0.0]), max_size=12)
 

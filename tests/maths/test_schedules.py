@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgen.errors import ConfigError
-from medgen.maths.schedules import alpha_bars, cosine_betas, kept_steps, linear_betas, previous_alpha_bars
+from medgen.maths import alpha_bars, cosine_betas, kept_steps, linear_betas, previous_alpha_bars
 
 
 class TestLinear:

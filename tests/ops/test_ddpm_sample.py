@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medgen import native
 from medgen.errors import ConfigError
-from medgen.maths.schedules import alpha_bars, cosine_betas, kept_steps, linear_betas
+from medgen.maths import alpha_bars, cosine_betas, kept_steps, linear_betas
 from medgen.ops import philox_normal
 from medgen.ops.ddpm_sample import ddpm_sample, ddpm_sample_mlp
 from medgen.ops.ddpm_step import ddpm_step, step_table

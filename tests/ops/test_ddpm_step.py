@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgen.errors import ConfigError
-from medgen.maths.schedules import alpha_bars, cosine_betas, kept_steps, linear_betas
+from medgen.maths import alpha_bars, cosine_betas, kept_steps, linear_betas
 from medgen.ops import philox_normal
 from medgen.ops.ddpm_step import ddpm_step, step_table
 from medgen.ops.reference import ddpm_step as reference

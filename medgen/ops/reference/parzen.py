@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from medgen.maths.logsumexp import LogSum
+from medgen.maths import LogSum
 
 __all__ = ["log_sum", "nearest", "partial", "unwhiten", "weigh", "weigh_dense", "whiten"]
 
