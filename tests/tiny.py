@@ -36,6 +36,8 @@ TRAIN = (
     "cpu",
     "--quiet",
 )
+VAE = ("train", "vae", "--data", PHANTOM, *TRAIN)
+"""A whole command, but for its folder."""
 
 
 @dataclass(frozen=True)

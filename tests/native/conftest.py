@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from medgen.errors import NativeOpsWarning
 from medgen.native import loader
 
 SCRIPT = """\
@@ -44,6 +49,17 @@ class Machine:
         path.chmod(0o755)
         return path
 
+    def restart(self) -> None:
+        """Another process, as far as the loader knows."""
+        loader._outcomes.clear()
+
+    def python(self, code: str, **environment: str) -> subprocess.Popen[str]:
+        """Another process in truth."""
+        clean = {**os.environ, **environment}
+        return subprocess.Popen(
+            [sys.executable, "-c", code], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
     def calls(self, name: str = "fake-c++") -> list[str]:
         """Outputs that a compiler was asked for, in order."""
         log = self.folder / f"{name}.log"
@@ -62,12 +78,14 @@ def a_library(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def machine(tmp_path, a_library, monkeypatch) -> Machine:
-    """No library is loaded, the cache is empty, and the compiler is a fake that works."""
+def machine(tmp_path, a_library, monkeypatch) -> Iterator[Machine]:
+    """No library is loaded, the cache is empty, and the compiler is a fake that works. A warning that no test expects is an error."""
     made = Machine(tmp_path, a_library)
     for name in ("MEDGEN_OPS", "MEDGEN_JIT", "MEDGEN_CUDA_ARCHS", "MEDGEN_CXXFLAGS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MEDGEN_CACHE", str(made.cache))
     monkeypatch.setenv("CXX", str(made.compiler()))
     monkeypatch.setattr(loader, "_outcomes", {})
-    return made
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NativeOpsWarning)
+        yield made
