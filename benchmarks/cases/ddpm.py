@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.harness import Result, compare
-from medgen.maths import alpha_bars, linear_betas
+from medgen.maths.schedules import alpha_bars, linear_betas
 from medgen.ops import StepTable, ddpm_sample, ddpm_sample_mlp, ddpm_step, philox_normal, step_table
 from medgen.ops.reference import ddpm_step as reference
 
