@@ -11,6 +11,7 @@ from torch import Tensor
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
 from medgen.ops._key import check_key, signed
+from medgen.ops._vmap import by_rows
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_out
 from medgen.ops.philox import philox_normal
 from medgen.ops.reference import ddpm_sample as reference
@@ -130,6 +131,7 @@ _mlp_op = define(
     f"ddpm_sample_mlp({_ARGUMENTS}, int seed, int stream, float? clip, bool bfloat16) -> Tensor",
     reference=lambda x, *rest: reference.ddpm_sample_mlp(x, *rest).clone(memory_format=torch.contiguous_format),
     fake=lambda x, *_: torch.empty_like(x, memory_format=torch.contiguous_format),
+    vmap=by_rows("ddpm_sample_mlp", 0, 5),
 )
 
 

@@ -13,6 +13,7 @@ from medgen.errors import ConfigError
 from medgen.maths import previous_alpha_bars
 from medgen.ops._define import define, ensure_native
 from medgen.ops._key import check_key, signed
+from medgen.ops._vmap import by_rows
 from medgen.ops.reference import ddpm_step as reference
 
 __all__ = ["Prediction", "StepTable", "Variance", "ddpm_step", "step_table"]
@@ -178,19 +179,22 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, output: Tensor, table: Tensor, step: Tensor, index: Tensor, *rest: Any) -> Any:
-    """Every slice is a batch of its own: they are laid one behind the other."""
-    if in_dims[2] is not None:
-        raise NotImplementedError("ddpm_step cannot be mapped over tables")
-    if in_dims[3] is None and step.numel() == 1:
-        step = step.expand(index.shape[0] if in_dims[4] is None else index.shape[1 - in_dims[4]])
+    """By rows, with a row of the table for each; a mapped table is looped over, because its row numbers are those of the noise."""
+    rows = index.shape[0] if in_dims[4] is None else index.shape[1 - in_dims[4]]
+    at = step if in_dims[3] is None else step.movedim(in_dims[3], 0)
+    dims = (*in_dims[:3], None if in_dims[3] is None else 0, *in_dims[4:])
+    return _BY_ROWS(info, dims, x, output, table, at.expand(*at.shape[:-1], rows).contiguous(), index, *rest)
 
-    def flat(tensor: Tensor, dim: int | None) -> Tensor:
-        moved = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        return moved.flatten(0, 1).contiguous()
 
-    tensors = [flat(value, dim) for value, dim in zip((x, output), in_dims[:2], strict=True)]
-    steps, samples = (flat(value, dim) for value, dim in zip((step, index), in_dims[3:5], strict=True))
-    return _op(*tensors, table, steps, samples, *rest).unflatten(0, (info.batch_size, -1)), 0
+def _vmap_out(info: Any, in_dims: tuple[Any, ...], out: Tensor, *rest: Any) -> Any:
+    if in_dims[0] is None:
+        raise ConfigError("`out` must be mapped as well, since every element of the mapped axis writes into it; got one for all.")
+    result, _ = _vmap(info, in_dims[1:], *rest)
+    out.movedim(in_dims[0], 0).copy_(result)
+    return None, None
+
+
+_BY_ROWS = by_rows("ddpm_step", 0, 1, 3, 4)
 
 
 _NATIVE = (torch.float32, torch.float64)
@@ -204,7 +208,7 @@ _op = define(
     vmap=_vmap,
     autocast=torch.float32,
 )
-step_out = define(f"ddpm_step_out(Tensor(a!) out, {_ARGUMENTS}) -> ()", reference=_reference_out, fake=lambda *_: None)
+step_out = define(f"ddpm_step_out(Tensor(a!) out, {_ARGUMENTS}) -> ()", reference=_reference_out, fake=lambda *_: None, vmap=_vmap_out)
 
 
 def ddpm_step(

@@ -11,6 +11,7 @@ from torch import Tensor
 from medgen.errors import ConfigError
 from medgen.maths import LogSum
 from medgen.ops._define import define, ensure_native
+from medgen.ops._vmap import by_rows, looped
 from medgen.ops.reference import parzen as reference
 
 __all__ = ["parzen_log_density", "parzen_topk"]
@@ -84,29 +85,13 @@ def _backward_weigh(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     return (*found, None, None, None)
 
 
-def _looped(name: str) -> Any:
-    """vmap by one call per element: the kernels are built for one large problem, not for many small ones."""
-
-    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        op = getattr(torch.ops.medgen, name).default
-        picked = [
-            op(*(a.select(d, b).contiguous() if d is not None else a for a, d in zip(args, in_dims, strict=True)))
-            for b in range(info.batch_size)
-        ]
-        if isinstance(picked[0], Tensor):
-            return torch.stack(picked), 0
-        return tuple(torch.stack(part) for part in zip(*picked, strict=True)), (0,) * len(picked[0])
-
-    return rule
-
-
 _weigh_op = define(
     f"parzen_weigh(Tensor grad, Tensor value, {_ROWS}, {_REST}, bool of_points) -> (Tensor, Tensor, Tensor)",
     reference=reference.weigh,
     fake=_fake_weigh,
     backward=_backward_weigh,
     setup_context=_setup_weigh,
-    vmap=_looped("parzen_weigh"),
+    vmap=looped("parzen_weigh"),
 )
 _log_sum_op = define(
     f"parzen_log_sum({_ROWS}, {_REST}) -> Tensor",
@@ -114,17 +99,17 @@ _log_sum_op = define(
     fake=_fake_log_sum,
     backward=_backward,
     setup_context=_setup,
-    vmap=_looped("parzen_log_sum"),
+    vmap=looped("parzen_log_sum"),
     autocast=torch.float32,
 )
 _partial_op = define(
-    f"parzen_partial({_ROWS}, {_REST}) -> (Tensor, Tensor)", reference=reference.partial, fake=_fake_partial, vmap=_looped("parzen_partial")
+    f"parzen_partial({_ROWS}, {_REST}) -> (Tensor, Tensor)", reference=reference.partial, fake=_fake_partial, vmap=looped("parzen_partial")
 )
 _nearest_op = define(
     f"parzen_nearest({_ROWS}, Tensor centre, Tensor factor, int k) -> (Tensor, Tensor)",
     reference=reference.nearest,
     fake=_fake_nearest,
-    vmap=_looped("parzen_nearest"),
+    vmap=by_rows("parzen_nearest", 0),
 )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
 from medgen.ops._key import check_key, signed
+from medgen.ops._vmap import by_rows
 from medgen.ops.reference import philox as reference
 
 __all__ = ["philox_integers", "philox_normal", "philox_uniform"]
@@ -38,12 +39,20 @@ def _fake(index: Tensor, count: int, _seed: int, _stream: int, dtype: torch.dtyp
 
 
 _normal_op = define(
-    "philox_normal(Tensor index, SymInt count, int seed, int stream, ScalarType dtype) -> Tensor", reference=_normal, fake=_fake
+    "philox_normal(Tensor index, SymInt count, int seed, int stream, ScalarType dtype) -> Tensor",
+    reference=_normal,
+    fake=_fake,
+    vmap=by_rows("philox_normal", 0),
 )
 _uniform_op = define(
-    "philox_uniform(Tensor index, SymInt count, int seed, int stream, ScalarType dtype) -> Tensor", reference=_uniform, fake=_fake
+    "philox_uniform(Tensor index, SymInt count, int seed, int stream, ScalarType dtype) -> Tensor",
+    reference=_uniform,
+    fake=_fake,
+    vmap=by_rows("philox_uniform", 0),
 )
-_bits_op = define("philox_bits(Tensor index, SymInt count, int seed, int stream) -> Tensor", reference=_bits, fake=_fake)
+_bits_op = define(
+    "philox_bits(Tensor index, SymInt count, int seed, int stream) -> Tensor", reference=_bits, fake=_fake, vmap=by_rows("philox_bits", 0)
+)
 
 
 def philox_normal(seed: int, index: Tensor, shape: Sequence[int], *, stream: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from medgen.errors import ConfigError
 from medgen.ops._define import define, ensure_native
 from medgen.ops._key import check_key, signed
+from medgen.ops._vmap import by_rows
 from medgen.ops.parzen import _centre, _factor, _log_weights
 from medgen.ops.reference import rejection as reference
 
@@ -46,12 +47,14 @@ _draw_op = define(
     "parzen_draw(Tensor points, Tensor cumulative, Tensor factor, Tensor index, int seed, int stream) -> Tensor",
     reference=reference.draw,
     fake=_fake_draw,
+    vmap=by_rows("parzen_draw", 3),
 )
 _step_op = define(
     "rejection_step(Tensor index, Tensor points, Tensor log_weights, Tensor cumulative, Tensor centre, Tensor factor, Tensor mean, "
     "Tensor proposal_factor, float log_k, int seed, int stream) -> (Tensor, Tensor, Tensor, Tensor)",
     reference=reference.step,
     fake=_fake_step,
+    vmap=by_rows("rejection_step", 0),
 )
 
 
