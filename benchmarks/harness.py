@@ -1,20 +1,27 @@
-"""Rivals side by side: round-robin in one process, in an order shuffled every round, judged by the median of per-round ratios."""
+"""Rivals side by side: round-robin in one process, in an order shuffled every round, judged by the median of per-round ratios.
+
+A call is repeated until `LEAST` seconds have passed, after one that does not count: what is timed is a warm loop, not the waking of
+threads that sleep since the rival before.
+"""
 
 from __future__ import annotations
 
 import gc
-import os
-import platform
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-__all__ = ["Result", "as_json", "compare", "environment", "table"]
+__all__ = ["Floor", "Result", "as_json", "compare", "missing", "set_threads", "sweep"]
+
+LEAST = 0.02
+Calls = Mapping[str, Callable[[], Any]]
 
 
 @dataclass
@@ -23,12 +30,14 @@ class Result:
 
     Args:
         case, rival: names.
-        seconds: per round.
-        work: units of work per round (images, steps, pairs), for a rate.
+        seconds: of one call, per round.
+        work: units of work per call (images, steps, pairs), for a rate.
         unit: of the work.
         ratio: median over rounds of (baseline's seconds / this rival's): above 1 is faster than the baseline.
         spread: inter-quartile range of those ratios.
+        share: median over rounds of (the floor's seconds / this rival's): 1 is the machine's limit.
         note: accuracy, or why it is missing.
+        size, threads: of a point of a scaling curve.
     """
 
     case: str
@@ -38,11 +47,14 @@ class Result:
     unit: str = "calls"
     ratio: float = float("nan")
     spread: tuple[float, float] = (float("nan"), float("nan"))
+    share: float | None = None
     note: str = ""
+    size: int | None = None
+    threads: int | None = None
 
     @property
     def median(self) -> float:
-        """Median seconds."""
+        """Median seconds of a call."""
         return statistics.median(self.seconds) if self.seconds else float("nan")
 
     @property
@@ -51,73 +63,134 @@ class Result:
         return self.work / self.median
 
 
+@dataclass
+class Floor:
+    """What no implementation can beat: named rivals of the same rounds, each times how often a call needs it, added up.
+
+    Args:
+        of: the rival it is the floor of.
+        parts: (name of a rival that does a bare piece of the work, how many of its calls one call of `of` needs).
+    """
+
+    of: str
+    parts: Sequence[tuple[str, float]]
+
+
 def compare(
-    case: str, rivals: Mapping[str, Callable[[], Any]], *, baseline: str, rounds: int, work: float = 1.0, unit: str = "calls", seed: int = 0
+    case: str,
+    rivals: Calls,
+    *,
+    baseline: str,
+    rounds: int,
+    work: float = 1.0,
+    unit: str = "calls",
+    shares: Mapping[str, float] | None = None,
+    floors: Sequence[Floor] = (),
+    notes: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> list[Result]:
-    """Time each rival once per round, after one round that does not count.
+    """Time each rival in every round.
 
     Args:
         case: its name.
         rivals: name -> what to run.
         baseline: whose seconds are the numerator of every ratio.
         rounds: that count.
-        work, unit: done by one run.
+        work, unit: done by one call.
+        shares: slow rival -> the share of the work that its call does; its seconds are divided by it.
+        floors: to take shares of.
+        notes: rival -> what stands beside it; names that do not run become lines of their own.
         seed: of the order.
     """
     results = {name: Result(case, name, work=work, unit=unit) for name in rivals}
+    repeats = {name: _repeats(run) for name, run in rivals.items()}
     order = list(rivals)
     shuffle = random.Random(seed)
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         shuffle.shuffle(order)
         for name in order:
             gc.collect()
-            start = time.perf_counter()
-            rivals[name]()
-            seconds = time.perf_counter() - start
-            if number:
-                results[name].seconds.append(seconds)
+            if repeats[name] > 1:
+                rivals[name]()
+            results[name].seconds.append(_clock(rivals[name], repeats[name]) / (shares or {}).get(name, 1.0))
     base = results[baseline].seconds
     for result in results.values():
-        ratios = [a / b for a, b in zip(base, result.seconds, strict=True)]
-        result.ratio = statistics.median(ratios)
-        quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-        result.spread = (quartiles[0], quartiles[2])
+        result.ratio, result.spread = _quotient(base, result.seconds)
+    for floor in floors:
+        least = [sum(results[part].seconds[i] * times for part, times in floor.parts) for i in range(rounds)]
+        results[floor.of].share = _quotient(least, results[floor.of].seconds)[0]
+    for name, note in (notes or {}).items():
+        results.setdefault(name, Result(case, name)).note = note
     return list(results.values())
 
 
-def environment() -> dict[str, Any]:
-    """What the numbers depend on."""
-    cpu = platform.processor()
+def sweep(
+    case: str, sizes: Sequence[int], build: Callable[[int], tuple[Calls, float]], *, baseline: str, rounds: int, unit: str
+) -> list[Result]:
+    """A scaling curve: the rivals over sizes, with one thread and with all.
+
+    Args:
+        case: its name.
+        sizes: to go through.
+        build: size -> rivals and the work of one call.
+        baseline, rounds, unit: as in `compare`.
+    """
+    found = []
+    every = torch.get_num_threads()
+    for threads in sorted({1, every}):
+        with set_threads(threads):
+            for size in sizes:
+                rivals, work = build(size)
+                for result in compare(case, rivals, baseline=baseline, rounds=rounds, work=work, unit=unit):
+                    result.size, result.threads = size, threads
+                    found.append(result)
+    return found
+
+
+def missing(case: str, names: Mapping[str, str]) -> list[Result]:
+    """A line for each rival that cannot run, with the reason."""
+    return [Result(case, name, note=note) for name, note in names.items()]
+
+
+@contextmanager
+def set_threads(threads: int) -> Any:
+    """Torch's threads (and those of medgen's ops, which follow them) within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            cpu = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), cpu)
-    except OSError:
-        pass
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": device,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def table(results: Sequence[Result], baseline: str) -> str:
-    """Plain text, one line per rival."""
-    head = ("case", "rival", "median s", "rate", f"x {baseline}", "quartiles", "note")
-    rows = [head]
-    for r in results:
-        timed = bool(r.seconds)
-        rate = f"{r.rate:,.0f} {r.unit}/s" if timed else "-"
-        spread = f"{r.spread[0]:.2f}-{r.spread[1]:.2f}" if timed else "-"
-        rows.append((r.case, r.rival, f"{r.median:.4g}" if timed else "-", rate, f"{r.ratio:.2f}" if timed else "-", spread, r.note))
-    widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Plain JSON types."""
     return [asdict(r) | {"median": r.median, "rate": r.rate} for r in results]
+
+
+def _clock(run: Callable[[], Any], times: int) -> float:
+    """Seconds per call, the device's work included."""
+    _wait()
+    start = time.perf_counter()
+    for _ in range(times):
+        run()
+    _wait()
+    return (time.perf_counter() - start) / times
+
+
+def _repeats(run: Callable[[], Any]) -> int:
+    """How many calls take `LEAST` seconds, after one that compiles and allocates."""
+    run()
+    return max(1, math.ceil(LEAST / max(_clock(run, 1), 1e-7)))
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _quotient(above: Sequence[float], below: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Median and inter-quartile range of the rounds' quotients."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    return statistics.median(ratios), (quartiles[0], quartiles[2])

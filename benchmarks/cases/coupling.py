@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Result, compare
+from benchmarks.harness import Calls, Floor, Result, compare, sweep
 from medgen.ops import affine_coupling, rq_spline_coupling
 
 BASELINE = "eager"
+LARGE = {"volume": [(4, 8, 32, 32, 32)], "image": [(1024, 12, 64, 64)]}
 Transform = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -126,25 +127,6 @@ def both_ways(transform: Transform, x: Tensor, p: Tensor, g: Tensor, h: Tensor) 
     torch.autograd.backward([y, log_det], [g, h.to(log_det.dtype)])
 
 
-def repeated(call: Callable[[], Any], times: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in range(times):
-            call()
-
-    return run
-
-
-def timed(
-    case: str, calls: Mapping[str, Callable[[], Any]], times: int, rounds: int, notes: Mapping[str, str], elements: int
-) -> list[Result]:
-    """Compare, add notes, and a line for each missing rival."""
-    loops = {k: repeated(v, times) for k, v in calls.items()}
-    results = compare(case, loops, baseline=BASELINE, rounds=rounds, work=times * elements, unit="elements")
-    for result in results:
-        result.note = notes.get(result.rival, "")
-    return results + [Result(case, name, note=note) for name, note in notes.items() if name not in calls]
-
-
 def accuracy(transforms: Mapping[str, Transform], x: Tensor, p: Tensor) -> dict[str, str]:
     """Largest errors of the unbounded forms against float64, on at most 4 samples."""
     x, p = x[:4], p[:4]
@@ -157,11 +139,11 @@ def accuracy(transforms: Mapping[str, Transform], x: Tensor, p: Tensor) -> dict[
     return notes
 
 
-def one_size(label: str, shape: tuple[int, ...], times: int, rounds: int, quick: bool) -> list[Result]:
-    generator = torch.Generator().manual_seed(0)
-    x, p, g = (torch.randn(shape, generator=generator) for _ in range(3))
-    p = 0.3 * p
-    h, out, mine, elements = torch.randn(shape[0], generator=generator), torch.empty(shape), x.clone(), math.prod(shape)
+def one_size(label: str, shape: tuple[int, ...], rounds: int, quick: bool) -> list[Result]:
+    """Forward, inverse, and forward with backward. A transform moves 12 bytes an element (8 in place), with its backward 28; a copy 8."""
+    torch.manual_seed(0)
+    x, p, g, h = torch.randn(shape), 0.3 * torch.randn(shape), torch.randn(shape), torch.randn(shape[0])
+    out, mine, copied, scaled = torch.empty(shape), x.clone(), torch.empty(shape), x.clone()
     transforms: dict[str, Transform] = {"eager": eager, "eager tanh": eager_tanh, "medgen": medgen, "medgen tanh": medgen_tanh}
     if not quick:
         transforms["compile"] = torch.compile(eager, dynamic=False)
@@ -169,17 +151,38 @@ def one_size(label: str, shape: tuple[int, ...], times: int, rounds: int, quick:
     transforms |= others
     with torch.no_grad():
         notes |= accuracy({k: v for k, v in transforms.items() if k != "compile"}, x, p)
+    moved: dict[str, Callable[[], Any]] = {"floor: copy": lambda: copied.copy_(x), "floor: scale in place": lambda: scaled.mul_(1.0)}
+    settings: dict[str, Any] = {"baseline": BASELINE, "rounds": rounds, "notes": notes, "work": x.numel(), "unit": "elements"}
     results = []
     for direction in (False, True):
         calls: dict[str, Callable[[], Any]] = {k: lambda f=f, d=direction: f(x, p, d) for k, f in transforms.items()}
         calls["medgen out="] = lambda d=direction: affine_coupling(x, p, bound="none", inverse=d, out=out)
         calls["medgen in place"] = lambda d=direction: affine_coupling(mine, p, bound="none", inverse=d, out=mine)
-        calls["floor: scale in place"] = lambda: mine.mul_(1.0)
-        calls["floor: copy"] = lambda: out.copy_(x)
+        floors = [Floor("medgen out=", [("floor: copy", 1.5)]), Floor("medgen in place", [("floor: scale in place", 1.0)])]
         with torch.no_grad():
-            results += timed(f"{label} {list(shape)} {'inverse' if direction else 'forward'}", calls, times, rounds, notes, elements)
-    backward = {k: lambda f=f: both_ways(f, x, p, g, h) for k, f in transforms.items()}
-    return results + timed(f"{label} {list(shape)} forward and backward", backward, times, rounds, notes, elements)
+            case = f"{label} {list(shape)} {'inverse' if direction else 'forward'}"
+            results += compare(case, calls | moved, floors=floors, **settings)
+    backward: Calls = {k: lambda f=f: both_ways(f, x, p, g, h) for k, f in transforms.items()}
+    floors = [Floor("medgen", [("floor: copy", 3.5)])]
+    return results + compare(f"{label} {list(shape)} forward and backward", {**backward, **moved}, floors=floors, **settings)
+
+
+def curve(rounds: int, quick: bool) -> list[Result]:
+    """Elements per second over sizes [B, 64], forward."""
+    compiled = torch.compile(eager, dynamic=True)
+
+    def build(size: int) -> tuple[Calls, float]:
+        x, p = torch.randn(size // 64, 64), 0.3 * torch.randn(size // 64, 64)
+        out = torch.empty_like(x)
+        calls: dict[str, Callable[[], Any]] = {"eager": lambda: eager(x, p), "medgen": lambda: medgen(x, p)}
+        calls["medgen out="] = lambda: affine_coupling(x, p, bound="none", out=out)
+        if not quick:
+            calls["compile"] = lambda: compiled(x, p)
+        return calls, float(size)
+
+    sizes = [2**k for k in ((10, 14) if quick else range(10, 25, 2))]
+    with torch.no_grad():
+        return sweep("coupling, forward", sizes, build, baseline=BASELINE, rounds=rounds, unit="elements")
 
 
 def chain(shape: tuple[int, ...], layers: int, rounds: int) -> list[Result]:
@@ -208,7 +211,8 @@ def chain(shape: tuple[int, ...], layers: int, rounds: int) -> list[Result]:
 
     with torch.no_grad():
         calls = {"eager": by_eager, "medgen ping-pong": ping_pong, "medgen in place": in_place}
-        return timed(f"inverse of {layers} layers {list(shape)}", calls, 1, rounds, {}, layers * math.prod(shape))
+        case = f"inverse of {layers} layers {list(shape)}"
+        return compare(case, calls, baseline=BASELINE, rounds=rounds, work=layers * math.prod(shape), unit="elements")
 
 
 def spline(batch: int, rounds: int) -> list[Result]:
@@ -234,23 +238,20 @@ def spline(batch: int, rounds: int) -> list[Result]:
             return torch.cat([x[:, :32], y], 1), log_slope.sum(1)
 
         transforms["nflows"] = nflows_spline
+    settings: dict[str, Any] = {"baseline": BASELINE, "rounds": rounds, "notes": notes, "work": x.numel(), "unit": "elements"}
     results = []
     for direction in (False, True):
         with torch.no_grad():
             calls = {k: lambda f=f, d=direction: f(x, p, inverse=d) for k, f in transforms.items()}
-            results += timed(f"spline [{batch}, 64] {'inverse' if direction else 'forward'}", calls, 1, rounds, notes, x.numel())
-    backward = {k: lambda f=f: both_ways(f, x, p, g, h) for k, f in transforms.items()}
-    return results + timed(f"spline [{batch}, 64] forward and backward", backward, 1, rounds, notes, x.numel())
+            results += compare(f"spline [{batch}, 64] {'inverse' if direction else 'forward'}", calls, **settings)
+    backward: Calls = {k: lambda f=f: both_ways(f, x, p, g, h) for k, f in transforms.items()}
+    return results + compare(f"spline [{batch}, 64] forward and backward", backward, **settings)
 
 
 def run(*, rounds: int, quick: bool) -> list[Result]:
-    """Small, vector, volume and image sizes; chains; splines."""
+    """Small, vector, volume and image sizes; chains; splines; the curve."""
     affine_coupling(torch.zeros(1, 2), torch.zeros(1, 2))  # find or build the native ops before any clock runs
-    results = one_size("small", (16, 64), 50 if quick else 500, rounds, quick)
-    if quick:
-        return results + chain((16, 4, 16, 16), 8, rounds) + spline(256, rounds)
-    results += one_size("small", (256, 64), 200, rounds, quick)
-    results += one_size("vector", (65536, 64), 3, rounds, quick)
-    results += one_size("volume", (4, 8, 32, 32, 32), 5, rounds, quick)
-    results += one_size("image", (1024, 12, 64, 64), 1, rounds, quick)
-    return results + chain((1024, 12, 64, 64), 8, max(3, rounds // 2)) + spline(4096, rounds)
+    shapes = {"small": [(16, 64)]} if quick else {"small": [(16, 64), (256, 64)], "vector": [(65536, 64)], **LARGE}
+    results = [r for label, some in shapes.items() for shape in some for r in one_size(label, shape, rounds, quick)]
+    results += chain((16, 4, 16, 16) if quick else (1024, 12, 64, 64), 8, rounds) + spline(256 if quick else 4096, rounds)
+    return results + curve(min(rounds, 5), quick)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.harness import Result, compare
+from benchmarks.harness import Calls, Floor, Result, compare, missing, sweep
 from medgen.maths.schedules import alpha_bars, linear_betas
 from medgen.ops import StepTable, ddpm_sample, ddpm_sample_mlp, ddpm_step, philox_normal, step_table
 from medgen.ops.reference import ddpm_step as reference
@@ -32,15 +32,15 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
     results: list[Result] = []
     with torch.no_grad():
         for name, shape in SIZES.items():
-            repeats = max(1, 2**21 // int(np.prod(shape)) // (8 if quick else 2))
-            results += normals(name, shape, repeats, rounds)
-            results += steps(name, shape, repeats, rounds)
+            results += normals(name, shape, rounds)
+            results += steps(name, shape, rounds)
         results += latent_chain(rounds, 50 if quick else 1000)
         results += image_chain(rounds, 5 if quick else 50)
+        results += curves(min(rounds, 5), quick)
     return results
 
 
-def normals(name: str, shape: tuple[int, ...], repeats: int, rounds: int) -> list[Result]:
+def normals(name: str, shape: tuple[int, ...], rounds: int) -> list[Result]:
     """Standard normals per second."""
     index, buffer, generator = torch.arange(shape[0]), torch.empty(shape), np.random.Generator(np.random.Philox(0))
     rivals: Rivals = {
@@ -49,35 +49,54 @@ def normals(name: str, shape: tuple[int, ...], repeats: int, rounds: int) -> lis
         "numpy ziggurat": lambda: generator.standard_normal(shape, dtype=np.float32),
         "medgen philox_normal": lambda: philox_normal(0, index, shape[1:]),
     }
-    return _timed(f"normals, {name}", rivals, repeats, rounds, work=float(np.prod(shape)), unit="normals")
+    return compare(f"normals, {name}", rivals, baseline=BASELINE, rounds=rounds, work=float(np.prod(shape)), unit="normals")
 
 
-def steps(name: str, shape: tuple[int, ...], repeats: int, rounds: int) -> list[Result]:
-    """One ancestral and one DDIM step, from t = 500."""
+def steps(name: str, shape: tuple[int, ...], rounds: int) -> list[Result]:
+    """One ancestral and one DDIM step, from t = 500. Floor: the same normals alone; without noise, 12 bytes an element (a copy is 8)."""
     x, eps, index = torch.randn(shape), torch.randn(shape), torch.arange(shape[0])
-    results = []
+    copied, results = torch.empty_like(x), []
     for sampler, variance in (("DDPM", "posterior"), ("DDIM", 0.0)):
         table = step_table(BAR, variance=variance)
         target = torch.empty_like(x)
+        note = f"error {_error(x, eps, index, table):.1e} against float64"
+        notes = {"medgen": note, "medgen, out=": note}
         rivals: Rivals = {
             BASELINE: _eager(x, eps, table, noisy=sampler == "DDPM"),
             "medgen": lambda table=table: ddpm_step(x, eps, table, 500, seed=0, index=index),
             "medgen, out=": lambda table=table, target=target: ddpm_step(x, eps, table, 500, seed=0, index=index, out=target),
+            "floor: copy": lambda: copied.copy_(x),
+            "floor: normals": lambda: philox_normal(0, index, shape[1:]),
         }
-        missing = {}
         for rival, module, scheduler in (("diffusers", "diffusers", _diffusers), ("MONAI", "monai.networks.schedulers", _monai)):
             try:
                 step = scheduler(importlib.import_module(module), sampler)
             except ImportError as error:
-                missing[rival] = f"not installed ({error})"
+                notes[rival] = f"not installed ({error})"
             else:
                 rivals[rival] = lambda step=step: step(eps, 500, x)
-        timed = _timed(f"{sampler} step, {name}", rivals, repeats, rounds, work=float(x.numel()), unit="elements")
-        note = f"error {_error(x, eps, index, table):.1e} against float64"
-        for result in timed:
-            result.note = note if result.rival.startswith("medgen") else result.note
-        results += timed + [Result(f"{sampler} step, {name}", rival, note=why) for rival, why in missing.items()]
+        floors = [Floor("medgen, out=", [("floor: normals", 1.0)] if sampler == "DDPM" else [("floor: copy", 1.5)])]
+        settings: dict[str, Any] = {"baseline": BASELINE, "rounds": rounds, "floors": floors, "notes": notes}
+        results += compare(f"{sampler} step, {name}", rivals, work=float(x.numel()), unit="elements", **settings)
     return results
+
+
+def curves(rounds: int, quick: bool) -> list[Result]:
+    """Normals and DDPM steps per second over sizes [B, 1024]."""
+
+    def build_normals(size: int) -> tuple[Calls, float]:
+        index = torch.arange(size // 1024)
+        return {BASELINE: lambda: torch.randn(len(index), 1024), "medgen": lambda: philox_normal(0, index, (1024,))}, float(size)
+
+    def build_steps(size: int) -> tuple[Calls, float]:
+        x, eps, index = torch.randn(size // 1024, 1024), torch.randn(size // 1024, 1024), torch.arange(size // 1024)
+        table, out = step_table(BAR), torch.empty_like(x)
+        ours = lambda: ddpm_step(x, eps, table, 500, seed=0, index=index, out=out)  # noqa: E731
+        return {BASELINE: _eager(x, eps, table, noisy=True), "medgen, out=": ours}, float(size)
+
+    sizes = [2**k for k in ((12, 16) if quick else range(12, 25, 2))]
+    found = sweep("normals", sizes, build_normals, baseline=BASELINE, rounds=rounds, unit="normals")
+    return found + sweep("DDPM step", sizes, build_steps, baseline=BASELINE, rounds=rounds, unit="elements")
 
 
 def _eager(x: Tensor, eps: Tensor, table: StepTable, *, noisy: bool) -> Callable[[], Tensor]:
@@ -148,12 +167,12 @@ def latent_chain(rounds: int, count: int) -> list[Result]:
         "medgen ddpm_sample_mlp float32": lambda: fused("float32"),
         "medgen ddpm_sample_mlp bfloat16": lambda: fused("bfloat16"),
     }
-    missing = []
+    absent = {}
     for rival, module, scheduler in (("diffusers", "diffusers", _diffusers), ("MONAI", "monai.networks.schedulers", _monai)):
         try:
             step = scheduler(importlib.import_module(module), "DDPM", "sample")
         except ImportError as error:
-            missing.append(Result(f"latent chain, {count} steps", rival, note=f"not installed ({error})"))
+            absent[rival] = f"not installed ({error})"
         else:
             rivals[rival] = lambda step=step: _library_chain(network, step, count)
     results = compare(f"latent chain, {count} steps", rivals, baseline=BASELINE, rounds=rounds, work=count, unit="steps")
@@ -162,7 +181,7 @@ def latent_chain(rounds: int, count: int) -> list[Result]:
         if "mlp" in result.rival:
             difference = (fused(result.rival.rpartition(" ")[2]) - exact).abs()
             result.note = f"differs from ddpm_sample by {difference.mean():.1e} in the mean, {difference.max():.1e} at most"
-    return results + missing
+    return results + missing(f"latent chain, {count} steps", absent)
 
 
 def _library_chain(network: Callable[[Tensor, int], Tensor], step: Callable[..., Any], count: int) -> Tensor:
@@ -205,17 +224,3 @@ def image_chain(rounds: int, count: int) -> list[Result]:
         shares = [1 - a / b for a, b in zip(by_name["network alone"].seconds, result.seconds, strict=True)]
         result.note = f"{100 * float(np.median(shares)):.1f} % outside the network"
     return results
-
-
-def _timed(case: str, rivals: Rivals, repeats: int, rounds: int, *, work: float, unit: str) -> list[Result]:
-    """`compare`, each rival called `repeats` times a round, so that short calls can be timed."""
-
-    def repeated(call: Callable[[], Any]) -> Callable[[], None]:
-        def loop() -> None:
-            for _ in range(repeats):
-                call()
-
-        return loop
-
-    many = {name: repeated(call) for name, call in rivals.items()}
-    return compare(case, many, baseline=BASELINE, rounds=rounds, work=work * repeats, unit=unit)

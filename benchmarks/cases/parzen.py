@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Result, compare
+from benchmarks.harness import Calls, Floor, Result, compare, missing, sweep
 from medgen.ops import parzen_log_density
 
 BASELINE = "torch, in place"
@@ -59,7 +60,11 @@ def attention(queries: Tensor, points: Tensor, h: float) -> Tensor:
     one = torch.ones(len(q), 1)
     keys = torch.cat([x, -x.square().sum(1, keepdim=True) / 2], 1)[None, None]
     asked = torch.cat([q, one], 1)[None, None]
-    _, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(asked, keys, keys, scale=1.0)
+    if asked.is_cuda:  # memory-efficient attention, whose last dimension is a multiple of 8
+        asked, keys = (torch.nn.functional.pad(t, (0, -t.shape[-1] % 8)) for t in (asked, keys))
+        lse = torch.ops.aten._scaled_dot_product_efficient_attention(asked, keys, keys, None, True, scale=1.0)[1][..., : len(q)]
+    else:
+        _, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(asked, keys, keys, scale=1.0)
     return lse.flatten() - q.square().sum(1) / 2 + constant(points, h)
 
 
@@ -82,18 +87,18 @@ def scipy_kde(queries: Tensor, points: Tensor, h: float) -> Tensor:
     import numpy as np
     from scipy.stats import gaussian_kde
 
-    kde = gaussian_kde(points.double().numpy().T)
+    kde = gaussian_kde(points.double().cpu().numpy().T)
     dim = points.shape[1]
     kde.covariance, kde.cho_cov = h * h * np.eye(dim), h * np.eye(dim)
     kde.log_det = 2 * dim * math.log(h * math.sqrt(2 * math.pi))
-    return torch.from_numpy(kde.logpdf(queries.double().numpy().T))
+    return torch.from_numpy(kde.logpdf(queries.double().cpu().numpy().T))
 
 
 def sklearn_kde(queries: Tensor, points: Tensor, h: float) -> Tensor:
     """sklearn.neighbors.KernelDensity, its default tree."""
     from sklearn.neighbors import KernelDensity
 
-    return torch.from_numpy(KernelDensity(bandwidth=h).fit(points.numpy()).score_samples(queries.numpy()))
+    return torch.from_numpy(KernelDensity(bandwidth=h).fit(points.cpu().numpy()).score_samples(queries.cpu().numpy()))
 
 
 FAST: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -106,42 +111,59 @@ SLOW = {"scipy": ("scipy", scipy_kde), "scikit-learn": ("sklearn", sklearn_kde)}
 
 
 def run(*, rounds: int, quick: bool) -> list[Result]:
-    """All rivals at all sizes."""
+    """All rivals at all sizes, then the curves."""
     results = []
     part = 10 if quick else 1
     for n, m, dim in SIZES:
         results += one_size(n // part, m // part, dim, rounds=rounds, quick=quick)
-    return results
+    return results + curves(min(rounds, 5), quick)
 
 
 def one_size(n: int, m: int, dim: int, *, rounds: int, quick: bool) -> list[Result]:
-    """All rivals at one size."""
-    generator = torch.Generator().manual_seed(0)
-    points, queries = torch.randn(n, dim, generator=generator), torch.randn(m, dim, generator=generator)
+    """All rivals at one size. Floor: the multiply-adds at the rate of torch's matrix product, and the exponentials at that of torch.exp."""
+    torch.manual_seed(0)
+    points, queries = torch.randn(n, dim), torch.randn(m, dim)
     h = n ** (-1 / (dim + 4))
-    forms, missing, slow = dict(FAST), [], {}
+    forms, absent, slow = dict(FAST), {}, {}
     if not quick:
         forms["torch.compile, logsumexp"] = torch.compile(plain)
     for name, (package, form) in {"keops": ("pykeops", keops), **SLOW}.items():
         try:
             importlib.import_module(package)
+            form(queries[:2], points[:50], h)
         except ImportError:
-            missing.append(name)
-            continue
-        if name == "keops":
-            forms[name] = form
+            absent[name] = "not installed"
+        except Exception as error:  # a rival that does not work is a line in the table
+            absent[name] = f"{type(error).__name__}: {error}".splitlines()[0][:90]
         else:
-            slow[name] = form
+            (forms if name == "keops" else slow)[name] = form
     right = exact(queries[:200], points, h)
-    notes = {name: f"error {(form(queries[:200], points, h) - right).abs().max():.1e}" for name, form in {**forms, **slow}.items()}
+    notes = {
+        name: f"error {(form(queries[:200], points, h).to(right.device) - right).abs().max():.1e}"
+        for name, form in {**forms, **slow}.items()
+    }
     few = queries[: max(1, m // SHARE)]
-    rivals = {name: (lambda f=form: f(queries, points, h)) for name, form in forms.items()}
+    rivals: dict[str, Callable[[], Any]] = {name: (lambda f=form: f(queries, points, h)) for name, form in forms.items()}
     rivals |= {name: (lambda f=form: f(few, points, h)) for name, form in slow.items()}
-    results = compare(f"N {n} M {m} D {dim}", rivals, baseline=BASELINE, rounds=rounds, work=n * m, unit="pairs")
-    for result in results:
-        result.note = notes[result.rival]
-        if result.rival in slow:
-            times = m / len(few)
-            result.seconds = [times * s for s in result.seconds]
-            result.ratio, result.spread = result.ratio / times, (result.spread[0] / times, result.spread[1] / times)
-    return results + [Result(f"N {n} M {m} D {dim}", name, note="not installed") for name in missing]
+    square, wide, cold = torch.randn(1024, 1024), torch.empty(1024, 1024), torch.full((1 << 19,), -1.0)
+    hot = torch.empty_like(cold)
+    rivals |= {"floor: matrix product": lambda: torch.mm(square, square, out=wide), "floor: exp": lambda: torch.exp(cold, out=hot)}
+    floor = Floor("medgen", [("floor: matrix product", n * m * dim / 1024**3), ("floor: exp", n * m / (1 << 19))])
+    case, settings = f"N {n} M {m} D {dim}", {"baseline": BASELINE, "rounds": rounds, "work": n * m, "unit": "pairs"}
+    shares = dict.fromkeys(slow, len(few) / m)
+    return compare(case, rivals, shares=shares, floors=[floor], notes=notes, **settings) + missing(case, absent)
+
+
+def curves(rounds: int, quick: bool) -> list[Result]:
+    """Pairs per second over the number of queries, 5000 points."""
+
+    def build(size: int, dim: int) -> tuple[Calls, float]:
+        points, queries = torch.randn(5000, dim), torch.randn(size, dim)
+        forms = {name: FAST[name] for name in (BASELINE, "torch, attention", "medgen")}
+        return {name: (lambda f=f: f(queries, points, 0.5)) for name, f in forms.items()}, 5000.0 * size
+
+    sizes = [2**k for k in ((6, 8) if quick else range(6, 15, 2))]
+    found = []
+    for dim in (2,) if quick else (2, 16, 64):
+        found += sweep(f"D = {dim}", sizes, lambda size, d=dim: build(size, d), baseline=BASELINE, rounds=rounds, unit="pairs")
+    return found

@@ -7,6 +7,7 @@ does it, by SciPy, on a few proposals. Direct draws need no rejection at all.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def one_at_a_time(points: Tensor, h: float, count: int) -> int:
     from scipy.stats import gaussian_kde, multivariate_normal
 
     dim = points.shape[1]
-    kde = gaussian_kde(points.double().numpy().T)
+    kde = gaussian_kde(points.double().cpu().numpy().T)
     kde.covariance, kde.cho_cov = h * h * np.eye(dim), h * np.eye(dim)
     kde.log_det = 2 * dim * math.log(h * math.sqrt(2 * math.pi))
     normal, generator, accepted = multivariate_normal(np.zeros(dim)), np.random.default_rng(0), 0
@@ -43,26 +44,45 @@ def one_at_a_time(points: Tensor, h: float, count: int) -> int:
     return accepted
 
 
+def in_batches(points: Tensor, h: float, count: int) -> int:
+    """SciPy's normal and scikit-learn's KDE, 200 proposals at a time."""
+    import numpy as np
+    from scipy.stats import multivariate_normal
+    from sklearn.neighbors import KernelDensity
+
+    dim = points.shape[1]
+    kde, generator, accepted = KernelDensity(bandwidth=h).fit(points.cpu().numpy()), np.random.default_rng(0), 0
+    normal = multivariate_normal(np.zeros(dim))
+    for _ in range(0, count, 200):
+        proposals = normal.rvs(200, random_state=generator)
+        test = np.log(generator.uniform(size=200)) + 1.0 + normal.logpdf(proposals)
+        accepted += int((test < kde.score_samples(proposals)).sum())
+    return accepted
+
+
 def run(*, rounds: int, quick: bool) -> list[Result]:
     """All sizes, then direct draws."""
     results = []
-    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
     for n, dim in SIZES:
-        count, few = (2000, 3) if quick else (20_000, 20)
-        points, h, index, mean = torch.randn(n, dim, generator=generator), n ** (-1 / (dim + 4)), torch.arange(count), torch.zeros(dim)
+        count, few, some = (2000, 3, 200) if quick else (20_000, 20, 400)
+        points, h, index, mean = torch.randn(n, dim), n ** (-1 / (dim + 4)), torch.arange(count), torch.zeros(dim)
         rivals = {
             BASELINE: lambda p=points, b=h, c=count: batched(p, b, c),
             "medgen": lambda p=points, b=h, i=index, m=mean: rejection_step(0, i, p, b, log_k=1.0, mean=m, proposal=1.0),
             "scipy, one at a time": lambda p=points, b=h, c=few: one_at_a_time(p, b, c),
         }
-        found = compare(f"rejection N {n} D {dim}", rivals, baseline=BASELINE, rounds=rounds, work=count, unit="proposals")
-        for result in found:
-            if result.rival.startswith("scipy"):
-                times = count / few
-                result.seconds = [times * s for s in result.seconds]
-                result.ratio, result.spread = result.ratio / times, (result.spread[0] / times, result.spread[1] / times)
-                result.note = f"{few} proposals, scaled"
-        results += found
+        notes, shares = {"scipy, one at a time": f"{few} proposals, scaled"}, {"scipy, one at a time": few / count}
+        try:
+            import sklearn  # noqa: F401
+        except ImportError:
+            notes["scikit-learn, batches of 200"] = "not installed"
+        else:
+            rivals["scikit-learn, batches of 200"] = lambda p=points, b=h, c=some: in_batches(p, b, c)
+            notes["scikit-learn, batches of 200"] = f"{some} proposals, scaled"
+            shares["scikit-learn, batches of 200"] = some / count
+        settings: dict[str, Any] = {"baseline": BASELINE, "rounds": rounds, "shares": shares, "notes": notes}
+        results += compare(f"rejection N {n} D {dim}", rivals, work=count, unit="proposals", **settings)
     return results + draws(rounds=rounds, quick=quick)
 
 
