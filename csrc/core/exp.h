@@ -1,7 +1,8 @@
-// exp, log and tanh as branch-free polynomials that vectorise; on the device, CUDA's own.
+// exp, exp2, log and tanh as branch-free polynomials that vectorise; on the device, CUDA's own.
 //
 // Largest errors found (every 97th float, 3e6 doubles): exp 1.01 ulp, float log 0.78 ulp, tanh 1.31 ulp, with and without FMA; the double
 // log is libm's and does not vectorise. Overflow gives infinity, underflow goes through the denormals to zero, NaN stays NaN.
+// Those of Exp2, relative (every 7th float, 4e6 doubles): 1.7e-7 and 1.6e-16 with FMA, 2.0e-7 and 2.0e-16 without.
 #pragma once
 
 #include <cmath>
@@ -108,8 +109,8 @@ MEDGEN_HD float fast_tanh(float x) {
   p = p * z - 5.37397155531e-2f;
   p = p * z + 1.33314422036e-1f;
   p = p * z - 3.33332819422e-1f;
-  const float near = x + x * (z * p), far = std::copysign(1.0f - 2.0f / (fast_exp(2.0f * a) + 1.0f), x);
-  return a < 0.625f ? near : far;
+  const float near = x + x * (z * p), far = 1.0f - 2.0f / (fast_exp(2.0f * a) + 1.0f);
+  return std::copysign(a < 0.625f ? near : far, x);  // near too: -0 + -0 * -0 is +0
 #endif
 }
 
@@ -120,9 +121,48 @@ MEDGEN_HD double fast_tanh(double x) {
   const double a = std::fabs(x), z = x * x;
   const double p = (-9.64399179425052238628e-1 * z - 9.92877231001918586564e1) * z - 1.61468768441708447952e3;
   const double q = ((z + 1.12811678491632931402e2) * z + 2.23548839060100448583e3) * z + 4.84406305325125486048e3;
-  const double near = x + x * (z * (p / q)), far = std::copysign(1.0 - 2.0 / (fast_exp(2.0 * a) + 1.0), x);
-  return a < 0.625 ? near : far;
+  const double near = x + x * (z * (p / q)), far = 1.0 - 2.0 / (fast_exp(2.0 * a) + 1.0);
+  return std::copysign(a < 0.625 ? near : far, x);
 #endif
 }
+
+// 2^f for |f| <= 1/2, over scalars or GCC vectors; the caller multiplies by the power of two. 2^0 is 1 exactly.
+template <class T>
+struct Exp2;
+
+template <>
+struct Exp2<float> {
+  static constexpr int kExponent = 23;  // bits below the exponent
+  // 1.5 * 2^23 + 127: adding it rounds to an integer, whose biased exponent then stands in the lowest bits
+  static constexpr float kMagic = 12583039.0f, kLowest = -126.0f;
+  template <class V>
+  static MEDGEN_HD V fraction(V f) {
+    V p = f * 1.3264727229540503e-3f + 9.671512672970709e-3f;
+    p = p * f + 5.5507337434781694e-2f;
+    p = p * f + 2.4022242084866602e-1f;
+    p = p * f + 6.931469775988545e-1f;
+    return p * f + 1.0f;
+  }
+};
+
+template <>
+struct Exp2<double> {
+  static constexpr int kExponent = 52;
+  static constexpr double kMagic = 6755399441056767.0, kLowest = -1022.0;  // 1.5 * 2^52 + 1023
+  template <class V>
+  static MEDGEN_HD V fraction(V f) {
+    V p = f * 0x1.e7aa0f6005d3cp-32 + 0x1.e620fb765be15p-28;
+    p = p * f + 0x1.b526788b3b73dp-24;
+    p = p * f + 0x1.62bfc3c1c8a7cp-20;
+    p = p * f + 0x1.ffcbfba7b89b6p-17;
+    p = p * f + 0x1.43091310bf6b0p-13;
+    p = p * f + 0x1.5d87fe78cf26dp-10;
+    p = p * f + 0x1.3b2ab6fb9f413p-7;
+    p = p * f + 0x1.c6b08d7049fd1p-5;
+    p = p * f + 0x1.ebfbdff82c5adp-3;
+    p = p * f + 0x1.62e42fefa39efp-1;
+    return p * f + 1.0;
+  }
+};
 
 MEDGEN_NAMESPACE_END

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/exp2.h"
+#include "core/exp.h"
 
 #if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__)
 #include <immintrin.h>

@@ -8,7 +8,6 @@
 
 #include "core/affine.h"
 #include "core/exp.h"
-#include "core/exp2.h"
 #include "core/logsumexp.h"
 #include "core/normal.h"
 #include "core/philox.h"
