@@ -1,0 +1,5 @@
+"""Invertible maps with log-determinants, the parts of normalizing flows."""
+
+from medgen.nn.flow.transform import Chain, Flip, Inverted, Transform, log_det_dtype
+
+__all__ = ["Chain", "Flip", "Inverted", "Transform", "log_det_dtype"]

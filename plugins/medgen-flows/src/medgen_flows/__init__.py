@@ -1,0 +1,1 @@
+"""Normalizing-flow families of medgen."""
