@@ -18,10 +18,23 @@ from typing import Any
 
 import torch
 
-__all__ = ["Floor", "Result", "as_json", "compare", "missing", "set_threads", "sweep"]
+__all__ = ["Floor", "Result", "as_json", "compare", "here", "missing", "set_threads", "sweep", "use_device"]
 
 LEAST = 0.02
 Calls = Mapping[str, Callable[[], Any]]
+
+_device = torch.device("cpu")
+
+
+def use_device(name: str) -> None:
+    """Where the cases put their tensors. A `with torch.device(...)` would cost every call tens of microseconds."""
+    global _device  # noqa: PLW0603
+    _device = torch.device(name)
+
+
+def here() -> torch.device:
+    """The device of this run."""
+    return _device
 
 
 @dataclass

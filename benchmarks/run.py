@@ -31,18 +31,18 @@ def main() -> int:
 
     import torch
 
-    from benchmarks.harness import as_json
+    from benchmarks.harness import as_json, use_device
     from benchmarks.show import environment, plot, table
     from medgen.files import write_json
 
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no CUDA device here")
+    use_device(options.device)
     print("  ".join(f"{key}: {value}" for key, value in environment().items()))
     for name in options.only:
         case = importlib.import_module(f"benchmarks.cases.{name}")
         rounds = options.rounds or (3 if options.quick else 10)
-        with torch.device(options.device):
-            results = case.run(rounds=rounds, quick=options.quick)
+        results = case.run(rounds=rounds, quick=options.quick)
         print(f"\n{table(results, case.BASELINE)}", flush=True)
         if not options.quick:
             file = ROOT / "benchmarks" / "results" / f"{name}{'' if options.device == 'cpu' else '_cuda'}.json"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Calls, Floor, Result, compare, sweep
+from benchmarks.harness import Calls, Floor, Result, compare, here, sweep
 from medgen.ops import affine_coupling, rq_spline_coupling
 
 BASELINE = "eager"
@@ -81,7 +81,7 @@ def nflows(p: Tensor) -> Transform:
     from nflows.transforms import AffineCouplingTransform
 
     net, channels = Given(), p.shape[1]
-    mask = (torch.arange(channels) >= channels // 2).int()
+    mask = (torch.arange(channels, device=here()) >= channels // 2).int()
     block = AffineCouplingTransform(mask, lambda *_: net)
 
     def run(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
@@ -96,7 +96,7 @@ def zuko(p: Tensor) -> Transform:
 
     if p.dim() != 2:
         raise ValueError("last dimension only")
-    mask = torch.arange(p.shape[1]) < p.shape[1] // 2
+    mask = torch.arange(p.shape[1], device=here()) < p.shape[1] // 2
 
     def run(x: Tensor, p: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
         s, t = p.chunk(2, 1)
@@ -142,8 +142,9 @@ def accuracy(transforms: Mapping[str, Transform], x: Tensor, p: Tensor) -> dict[
 def one_size(label: str, shape: tuple[int, ...], rounds: int, quick: bool) -> list[Result]:
     """Forward, inverse, and forward with backward. A transform moves 12 bytes an element (8 in place), with its backward 28; a copy 8."""
     torch.manual_seed(0)
-    x, p, g, h = torch.randn(shape), 0.3 * torch.randn(shape), torch.randn(shape), torch.randn(shape[0])
-    out, mine, copied, scaled = torch.empty(shape), x.clone(), torch.empty(shape), x.clone()
+    x, h = torch.randn(shape, device=here()), torch.randn(shape[0], device=here())
+    p, g = 0.3 * torch.randn_like(x), torch.randn_like(x)
+    out, mine, copied, scaled = torch.empty_like(x), x.clone(), torch.empty_like(x), x.clone()
     transforms: dict[str, Transform] = {"eager": eager, "eager tanh": eager_tanh, "medgen": medgen, "medgen tanh": medgen_tanh}
     if not quick:
         transforms["compile"] = torch.compile(eager, dynamic=False)
@@ -172,7 +173,7 @@ def curve(rounds: int, quick: bool) -> list[Result]:
     compiled = torch.compile(eager, dynamic=True)
 
     def build(size: int) -> tuple[Calls, float]:
-        x, p = torch.randn(size // 64, 64), 0.3 * torch.randn(size // 64, 64)
+        x, p = torch.randn(size // 64, 64, device=here()), 0.3 * torch.randn(size // 64, 64, device=here())
         out = torch.empty_like(x)
         calls: dict[str, Callable[[], Any]] = {"eager": lambda: eager(x, p), "medgen": lambda: medgen(x, p)}
         calls["medgen out="] = lambda: affine_coupling(x, p, bound="none", out=out)
@@ -187,8 +188,8 @@ def curve(rounds: int, quick: bool) -> list[Result]:
 
 def chain(shape: tuple[int, ...], layers: int, rounds: int) -> list[Result]:
     """The inverse of a flow of `layers` couplings, parameters given, transformed halves in turn: medgen between two buffers, or in one."""
-    x, p = torch.randn(shape), 0.1 * torch.randn(shape)
-    first, second = torch.empty(shape), torch.empty(shape)
+    x, p = torch.randn(shape, device=here()), 0.1 * torch.randn(shape, device=here())
+    first, second = torch.empty_like(x), torch.empty_like(x)
 
     def by_eager() -> Tensor:
         y = x
@@ -219,7 +220,8 @@ def spline(batch: int, rounds: int) -> list[Result]:
     """Rational-quadratic splines, 8 bins, half of 64 features; eager is medgen's reference."""
     from medgen.ops.reference.rq_spline import rq_spline_coupling as reference
 
-    x, p, g, h = torch.randn(batch, 64), torch.randn(batch, 32 * 23), torch.randn(batch, 64), torch.randn(batch)
+    x, p = torch.randn(batch, 64, device=here()), torch.randn(batch, 32 * 23, device=here())
+    g, h = torch.randn_like(x), torch.randn(batch, device=here())
     transforms: dict[str, Transform] = {
         "eager": lambda x, p, inverse=False: reference(x, p, 8, 3.0, 1, 32, inverse),
         "medgen": lambda x, p, inverse=False: rq_spline_coupling(x, p, bins=8, inverse=inverse),
@@ -250,7 +252,8 @@ def spline(batch: int, rounds: int) -> list[Result]:
 
 def run(*, rounds: int, quick: bool) -> list[Result]:
     """Small, vector, volume and image sizes; chains; splines; the curve."""
-    affine_coupling(torch.zeros(1, 2), torch.zeros(1, 2))  # find or build the native ops before any clock runs
+    nothing = torch.zeros(1, 2, device=here())
+    affine_coupling(nothing, nothing)  # find or build the native ops before any clock runs
     shapes = {"small": [(16, 64)]} if quick else {"small": [(16, 64), (256, 64)], "vector": [(65536, 64)], **LARGE}
     results = [r for label, some in shapes.items() for shape in some for r in one_size(label, shape, rounds, quick)]
     results += chain((16, 4, 16, 16) if quick else (1024, 12, 64, 64), 8, rounds) + spline(256 if quick else 4096, rounds)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.harness import Calls, Floor, Result, compare, missing, sweep
+from benchmarks.harness import Calls, Floor, Result, compare, here, missing, sweep
 from medgen.maths.schedules import alpha_bars, linear_betas
 from medgen.ops import StepTable, ddpm_sample, ddpm_sample_mlp, ddpm_step, philox_normal, step_table
 from medgen.ops.reference import ddpm_step as reference
@@ -42,9 +42,13 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
 
 def normals(name: str, shape: tuple[int, ...], rounds: int) -> list[Result]:
     """Standard normals per second."""
-    index, buffer, generator = torch.arange(shape[0]), torch.empty(shape), np.random.Generator(np.random.Philox(0))
+    index, buffer, generator = (
+        torch.arange(shape[0], device=here()),
+        torch.empty(shape, device=here()),
+        np.random.Generator(np.random.Philox(0)),
+    )
     rivals: Rivals = {
-        BASELINE: lambda: torch.randn(shape),
+        BASELINE: lambda: torch.randn(shape, device=here()),
         "torch normal_": buffer.normal_,
         "numpy ziggurat": lambda: generator.standard_normal(shape, dtype=np.float32),
         "medgen philox_normal": lambda: philox_normal(0, index, shape[1:]),
@@ -54,10 +58,10 @@ def normals(name: str, shape: tuple[int, ...], rounds: int) -> list[Result]:
 
 def steps(name: str, shape: tuple[int, ...], rounds: int) -> list[Result]:
     """One ancestral and one DDIM step, from t = 500. Floor: the same normals alone; without noise, 12 bytes an element (a copy is 8)."""
-    x, eps, index = torch.randn(shape), torch.randn(shape), torch.arange(shape[0])
+    x, eps, index = torch.randn(shape, device=here()), torch.randn(shape, device=here()), torch.arange(shape[0], device=here())
     copied, results = torch.empty_like(x), []
     for sampler, variance in (("DDPM", "posterior"), ("DDIM", 0.0)):
-        table = step_table(BAR, variance=variance)
+        table = step_table(BAR, variance=variance, device=here())
         target = torch.empty_like(x)
         note = f"error {_error(x, eps, index, table):.1e} against float64"
         notes = {"medgen": note, "medgen, out=": note}
@@ -85,12 +89,14 @@ def curves(rounds: int, quick: bool) -> list[Result]:
     """Normals and DDPM steps per second over sizes [B, 1024]."""
 
     def build_normals(size: int) -> tuple[Calls, float]:
-        index = torch.arange(size // 1024)
-        return {BASELINE: lambda: torch.randn(len(index), 1024), "medgen": lambda: philox_normal(0, index, (1024,))}, float(size)
+        index = torch.arange(size // 1024, device=here())
+        eager = lambda: torch.randn(len(index), 1024, device=here())  # noqa: E731
+        return {BASELINE: eager, "medgen": lambda: philox_normal(0, index, (1024,))}, float(size)
 
     def build_steps(size: int) -> tuple[Calls, float]:
-        x, eps, index = torch.randn(size // 1024, 1024), torch.randn(size // 1024, 1024), torch.arange(size // 1024)
-        table, out = step_table(BAR), torch.empty_like(x)
+        x, index = torch.randn(size // 1024, 1024, device=here()), torch.arange(size // 1024, device=here())
+        eps = torch.randn_like(x)
+        table, out = step_table(BAR, device=here()), torch.empty_like(x)
         ours = lambda: ddpm_step(x, eps, table, 500, seed=0, index=index, out=out)  # noqa: E731
         return {BASELINE: _eager(x, eps, table, noisy=True), "medgen, out=": ours}, float(size)
 
@@ -127,18 +133,19 @@ def _monai(module: Any, sampler: str, prediction: str = "epsilon") -> Callable[.
 
 def _error(x: Tensor, eps: Tensor, index: Tensor, table: StepTable) -> float:
     got = ddpm_step(x, eps, table, 500, seed=0, index=index)
-    wide = reference.ddpm_step(x.double(), eps.double(), table.values.double(), torch.tensor([500]), index, 0, 0, None, False)
+    at = torch.tensor([500], device=here())
+    wide = reference.ddpm_step(x.double(), eps.double(), table.values.double(), at, index, 0, 0, None, False)
     return float((got - wide).abs().max())
 
 
 def latent_chain(rounds: int, count: int) -> list[Result]:
     """The chain over an MLP 32-128-128-32 on [4096, 32]: everything, network included."""
     torch.manual_seed(0)
-    widths, index = (32, 128, 128, 32), torch.arange(4096)
-    weights = [torch.randn(o, i) / i**0.5 for i, o in pairwise(widths)]
-    biases = [torch.randn(o) * 0.1 for o in widths[1:]]
-    table = step_table(BAR, torch.arange(1000 - count, 1000), prediction="x0")  # predicting x0 keeps untrained weights in range
-    embedding = torch.randn(1000, 128) * 0.2
+    widths, index = (32, 128, 128, 32), torch.arange(4096, device=here())
+    weights = [torch.randn(o, i, device=here()) / i**0.5 for i, o in pairwise(widths)]
+    biases = [torch.randn(o, device=here()) * 0.1 for o in widths[1:]]
+    table = step_table(BAR, torch.arange(1000 - count, 1000), prediction="x0", device=here())  # predicting x0 keeps values in range
+    embedding = torch.randn(1000, 128, device=here()) * 0.2
     mine = embedding[1000 - count :].contiguous()
     rows = table.values.tolist()
 
@@ -147,7 +154,7 @@ def latent_chain(rounds: int, count: int) -> list[Result]:
         return F.linear(F.silu(F.linear(hidden, weights[1], biases[1])), weights[2], biases[2])
 
     def eager() -> Tensor:
-        x = torch.randn(4096, 32)
+        x = torch.randn(4096, 32, device=here())
         for k in reversed(range(count)):
             x = x * rows[k][0] + network(x, 1000 - count + k) * rows[k][1]
             if k:
@@ -185,7 +192,7 @@ def latent_chain(rounds: int, count: int) -> list[Result]:
 
 
 def _library_chain(network: Callable[[Tensor, int], Tensor], step: Callable[..., Any], count: int) -> Tensor:
-    x = torch.randn(4096, 32)
+    x = torch.randn(4096, 32, device=here())
     for t in range(999, 999 - count, -1):
         stepped = step(network(x, t), t, x)
         x = stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample
@@ -198,9 +205,9 @@ def image_chain(rounds: int, count: int) -> list[Result]:
     layers: list[torch.nn.Module] = [torch.nn.Conv2d(1, 48, 3, padding=1)]
     for _ in range(6):
         layers += [torch.nn.GroupNorm(8, 48), torch.nn.SiLU(), torch.nn.Conv2d(48, 48, 3, padding=1)]
-    network = torch.nn.Sequential(*layers, torch.nn.Conv2d(48, 1, 3, padding=1)).eval()
-    table = step_table(BAR, torch.arange(1000 - count, 1000), clip=1.0)
-    index, x = torch.arange(16), torch.randn(16, 1, 32, 32)
+    network = torch.nn.Sequential(*layers, torch.nn.Conv2d(48, 1, 3, padding=1)).eval().to(here())
+    table = step_table(BAR, torch.arange(1000 - count, 1000), clip=1.0, device=here())
+    index, x = torch.arange(16, device=here()), torch.randn(16, 1, 32, 32, device=here())
     a, b, sd = (float(table.values[count // 2, c]) for c in (0, 1, 6))
 
     def eager() -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Calls, Floor, Result, compare, missing, sweep
+from benchmarks.harness import Calls, Floor, Result, compare, here, missing, sweep
 from medgen.ops import parzen_log_density
 
 BASELINE = "torch, in place"
@@ -32,9 +32,9 @@ def in_place(queries: Tensor, points: Tensor, h: float) -> Tensor:
     """One product per chunk of about 4 MB, everything else in place."""
     centre = points.mean(0)
     q, x = (queries - centre) / h, (points - centre) / h
-    start, out = -x.square().sum(1) / 2, torch.empty(len(q))
+    start, out = -x.square().sum(1) / 2, torch.empty(len(q), device=here())
     step = max(1, (1 << 20) // len(x))
-    buffer = torch.empty(step, len(x))
+    buffer = torch.empty(step, len(x), device=here())
     for i in range(0, len(q), step):
         y = q[i : i + step]
         scores = torch.addmm(start, y, x.mT, out=buffer[: len(y)])
@@ -57,7 +57,7 @@ def plain(queries: Tensor, points: Tensor, h: float) -> Tensor:
 def attention(queries: Tensor, points: Tensor, h: float) -> Tensor:
     """The log-sum-exp that flash attention returns anyway, with -|x|^2 / 2 in one more dimension."""
     q, x = queries / h, points / h
-    one = torch.ones(len(q), 1)
+    one = torch.ones(len(q), 1, device=here())
     keys = torch.cat([x, -x.square().sum(1, keepdim=True) / 2], 1)[None, None]
     asked = torch.cat([q, one], 1)[None, None]
     if asked.is_cuda:  # memory-efficient attention, whose last dimension is a multiple of 8
@@ -122,7 +122,7 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
 def one_size(n: int, m: int, dim: int, *, rounds: int, quick: bool) -> list[Result]:
     """All rivals at one size. Floor: the multiply-adds at the rate of torch's matrix product, and the exponentials at that of torch.exp."""
     torch.manual_seed(0)
-    points, queries = torch.randn(n, dim), torch.randn(m, dim)
+    points, queries = torch.randn(n, dim, device=here()), torch.randn(m, dim, device=here())
     h = n ** (-1 / (dim + 4))
     forms, absent, slow = dict(FAST), {}, {}
     if not quick:
@@ -145,8 +145,8 @@ def one_size(n: int, m: int, dim: int, *, rounds: int, quick: bool) -> list[Resu
     few = queries[: max(1, m // SHARE)]
     rivals: dict[str, Callable[[], Any]] = {name: (lambda f=form: f(queries, points, h)) for name, form in forms.items()}
     rivals |= {name: (lambda f=form: f(few, points, h)) for name, form in slow.items()}
-    square, wide, cold = torch.randn(1024, 1024), torch.empty(1024, 1024), torch.full((1 << 19,), -1.0)
-    hot = torch.empty_like(cold)
+    square, cold = torch.randn(1024, 1024, device=here()), torch.full((1 << 19,), -1.0, device=here())
+    wide, hot = torch.empty_like(square), torch.empty_like(cold)
     rivals |= {"floor: matrix product": lambda: torch.mm(square, square, out=wide), "floor: exp": lambda: torch.exp(cold, out=hot)}
     floor = Floor("medgen", [("floor: matrix product", n * m * dim / 1024**3), ("floor: exp", n * m / (1 << 19))])
     case, settings = f"N {n} M {m} D {dim}", {"baseline": BASELINE, "rounds": rounds, "work": n * m, "unit": "pairs"}
@@ -158,7 +158,7 @@ def curves(rounds: int, quick: bool) -> list[Result]:
     """Pairs per second over the number of queries, 5000 points."""
 
     def build(size: int, dim: int) -> tuple[Calls, float]:
-        points, queries = torch.randn(5000, dim), torch.randn(size, dim)
+        points, queries = torch.randn(5000, dim, device=here()), torch.randn(size, dim, device=here())
         forms = {name: FAST[name] for name in (BASELINE, "torch, attention", "medgen")}
         return {name: (lambda f=f: f(queries, points, 0.5)) for name, f in forms.items()}, 5000.0 * size
 

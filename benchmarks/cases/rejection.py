@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases.parzen import in_place
-from benchmarks.harness import Result, compare
+from benchmarks.harness import Result, compare, here
 from medgen.ops import parzen_draw, rejection_step
 
 BASELINE = "torch, batched"
@@ -23,9 +23,9 @@ SIZES = ((2000, 16), (10_000, 16), (2000, 32), (10_000, 32))
 def batched(points: Tensor, h: float, count: int) -> Tensor:
     """Draw, both densities, compare."""
     dim = points.shape[1]
-    proposals = torch.randn(count, dim)
+    proposals = torch.randn(count, dim, device=here())
     log_q = -proposals.square().sum(1) / 2 - dim / 2 * math.log(2 * math.pi)
-    return torch.rand(count).log() + log_q + 1.0 < in_place(proposals, points, h)
+    return torch.rand(count, device=here()).log() + log_q + 1.0 < in_place(proposals, points, h)
 
 
 def one_at_a_time(points: Tensor, h: float, count: int) -> int:
@@ -66,7 +66,8 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
     torch.manual_seed(0)
     for n, dim in SIZES:
         count, few, some = (2000, 3, 200) if quick else (20_000, 20, 400)
-        points, h, index, mean = torch.randn(n, dim), n ** (-1 / (dim + 4)), torch.arange(count), torch.zeros(dim)
+        points, h = torch.randn(n, dim, device=here()), n ** (-1 / (dim + 4))
+        index, mean = torch.arange(count, device=here()), torch.zeros(dim, device=here())
         rivals = {
             BASELINE: lambda p=points, b=h, c=count: batched(p, b, c),
             "medgen": lambda p=points, b=h, i=index, m=mean: rejection_step(0, i, p, b, log_k=1.0, mean=m, proposal=1.0),
@@ -89,9 +90,9 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
 def draws(*, rounds: int, quick: bool) -> list[Result]:
     """Direct draws from the density."""
     count = 50_000 if quick else 1_000_000
-    points, index = torch.randn(2000, 32), torch.arange(count)
+    points, index = torch.randn(2000, 32, device=here()), torch.arange(count, device=here())
     rivals = {
-        BASELINE: lambda: points[torch.randint(0, 2000, (count,))] + 0.8 * torch.randn(count, 32),
+        BASELINE: lambda: points[torch.randint(0, 2000, (count,), device=here())] + 0.8 * torch.randn(count, 32, device=here()),
         "medgen": lambda: parzen_draw(0, index, points, 0.8),
     }
     return compare(f"direct draws {count} x 32", rivals, baseline=BASELINE, rounds=rounds, work=count, unit="draws")
