@@ -1,13 +1,13 @@
 // One reverse step of a diffusion model: 256 normals are made in cache, and used at once.
 
+#include "cpu/ddpm.h"
+
 #include <algorithm>
 #include <cstdint>
 
 #include "core/ddpm.h"
 #include "core/exp.h"
 #include "cpu/normals.h"
-// after the above, which makes the namespace of this instruction set an inline one
-#include "cpu/ddpm.h"
 
 MEDGEN_NAMESPACE_BEGIN
 namespace {

@@ -6,6 +6,12 @@
 
 #include <cstdint>
 
+#include "core/hd.h"
+
+// The set that is compiled is inline from its first mention, whatever else is included and when.
+MEDGEN_NAMESPACE_BEGIN
+MEDGEN_NAMESPACE_END
+
 #define MEDGEN_KERNEL(name, arguments) \
   namespace medgen {                   \
   namespace base {                     \

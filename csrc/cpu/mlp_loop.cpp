@@ -1,16 +1,15 @@
 // The reverse chain of an MLP denoiser, a block of rows at a time.
 
+#include "cpu/mlp_loop.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 #include "core/ddpm.h"
-#include "cpu/normals.h"
-// after the above, which makes the namespace of this instruction set an inline one
-#include "cpu/mlp_loop.h"
-
 #include "cpu/mlp_amx.h"
 #include "cpu/mlp_dense.h"
+#include "cpu/normals.h"
 
 MEDGEN_NAMESPACE_BEGIN
 namespace {

@@ -1,11 +1,6 @@
 // Parzen density on the CPU: whitening, packing, log-sums, gradients, nearest points. Torch-free; the caller decides about threads.
 #pragma once
 
-#include "core/hd.h"
-
-MEDGEN_NAMESPACE_BEGIN  // inline from its first mention
-MEDGEN_NAMESPACE_END
-
 #include "cpu/kernels.h"
 
 namespace medgen {

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "cpu/normals.h"
-// after the above, which makes the namespace of this instruction set an inline one
 #include "cpu/kernels.h"
+#include "cpu/normals.h"
 
 MEDGEN_NAMESPACE_BEGIN
 namespace {

@@ -1,11 +1,10 @@
 // The library as another program sees it: one call, the best instruction set of the machine, the same numbers from each, rows of any
 // length, begun and ended anywhere as threads do, and nothing written beside them.
-#include "core/philox.h"  // first: it says which namespace is inline
-
 #include <initializer_list>
 #include <vector>
 
 #include "check.h"
+#include "core/philox.h"
 #include "cpu/kernels.h"
 
 namespace {

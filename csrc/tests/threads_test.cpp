@@ -1,11 +1,10 @@
 // Kernels called by several threads on ranges that touch, as torch's pool does: the same result as by one. For ThreadSanitizer too, which
 // does not understand torch's own OpenMP pool (tools/sanitize.sh thread).
-#include "core/ddpm.h"  // first: it says which namespace is inline
-
 #include <thread>
 #include <vector>
 
 #include "check.h"
+#include "core/ddpm.h"
 #include "cpu/ddpm.h"
 #include "cpu/kernels.h"
 
