@@ -36,6 +36,7 @@ Use = dict[str, dict[str, list[int]]]
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 _SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
+_CAST = re.compile(r"\(\w+\)(?=\d)")  # of an enumeration among template arguments
 _STRICT = ("-Werror", "all-warnings", "-Xptxas", "-v")
 
 
@@ -79,7 +80,7 @@ def readable(use: Use) -> Use:
     named: Use = {}
     for text, value in zip(done.stdout.splitlines(), use.values(), strict=True):
         name = text.replace("(anonymous namespace)::", "").replace("medgen::", "").replace("base::", "").removeprefix("void ")
-        name = name.partition("(")[0].replace("> >", ">>")
+        name = _CAST.sub("", name).partition("(")[0].replace("> >", ">>")
         while name in named:  # instances that differ in their arguments alone
             name += "'"
         named[name] = value

@@ -2,23 +2,16 @@
 //
 // 12 bytes an element in float32 (x and output in, x out); a counter of ten rounds makes four normals. Bound by memory.
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <cmath>
 #include <optional>
 
-#include "core/ddpm.h"
 #include "core/normal.h"
 #include "core/philox.h"
 #include "cuda/launch.cuh"
+#include "torch/ddpm.h"
 
 namespace medgen {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 template <class T>
 struct Job {
@@ -151,19 +144,10 @@ void run(const Tensor& out, const Tensor& x, const Tensor& output, const Tensor&
 
 void ddpm_step_out(const Tensor& out, const Tensor& x, const Tensor& output, const Tensor& table, const Tensor& step, const Tensor& index,
                    std::int64_t seed, std::int64_t stream, std::optional<double> clip, bool learned) {
-  const ScalarType dtype = x.scalar_type();
-  STD_TORCH_CHECK(x.dim() >= 1 && x.is_contiguous() && out.is_contiguous() && output.is_contiguous() && table.is_contiguous(),
-                  "x, output, table and out must be contiguous");
-  STD_TORCH_CHECK(out.scalar_type() == dtype && output.scalar_type() == dtype && table.scalar_type() == dtype, "dtypes must agree");
-  STD_TORCH_CHECK(out.numel() == x.numel() && output.numel() == x.numel() * (learned ? 2 : 1), "sizes must agree");
-  STD_TORCH_CHECK(table.dim() == 2 && table.size(1) == kStepColumns, "table must be [S, 8]");
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.is_contiguous() && index.numel() == x.size(0), "index must be int64 [B]");
-  STD_TORCH_CHECK(step.scalar_type() == ScalarType::Long && step.is_contiguous() && (step.numel() == x.size(0) || step.numel() == 1),
-                  "step must be int64 [B] or [1]");
-  if (dtype == ScalarType::Double) {
+  check_step(out, x, output, table, step, index, learned);
+  if (x.scalar_type() == ScalarType::Double) {
     run<double>(out, x, output, table, step, index, seed, stream, clip, learned);
   } else {
-    STD_TORCH_CHECK(dtype == ScalarType::Float, "x must be float32 or float64");
     run<float>(out, x, output, table, step, index, seed, stream, clip, learned);
   }
 }

@@ -5,23 +5,17 @@
 // (128 blocks, one per multiprocessor) need about 1.6 MFLOP per block and step.
 
 #include <cuda_bf16.h>
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/core/ScalarType.h>
 
 #include <optional>
 #include <vector>
 
-#include "core/ddpm.h"
 #include "core/normal.h"
 #include "core/philox.h"
 #include "cuda/launch.cuh"
+#include "torch/ddpm.h"
 
 namespace medgen {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 constexpr int kLayers = 8;   // at most
 constexpr int kRows = 32;    // samples of a block
@@ -166,26 +160,14 @@ __global__ void __launch_bounds__(kThreads) sample(const Chain chain) {
   }
 }
 
-const float* floats(const Tensor& tensor, std::int64_t numel) {
-  STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Float && tensor.is_contiguous() && tensor.numel() == numel && tensor.is_cuda(),
-                  "every tensor must be contiguous float32 of matching size on the device");
-  return static_cast<const float*>(tensor.const_data_ptr());
-}
-
-void set_layers(Chain& chain, const std::vector<Tensor>& weights, const std::vector<Tensor>& biases) {
-  STD_TORCH_CHECK(!weights.empty() && weights.size() <= kLayers && biases.size() == weights.size(), "1 to 8 layers, a bias each");
-  chain.layers = static_cast<int>(weights.size());
+// The sizes of shared and packed memory.
+void measure(Chain& chain) {
   chain.widest = padded(chain.widths[0]);
-  for (int l = 0; l < chain.layers; ++l) {
-    STD_TORCH_CHECK(weights[l].dim() == 2 && weights[l].size(1) == chain.widths[l] && weights[l].size(0) <= kWidest, "weights do not fit");
-    const int in = chain.widths[l], out = static_cast<int>(weights[l].size(0));
-    chain.widths[l + 1] = out;
-    chain.weights[l] = floats(weights[l], static_cast<std::int64_t>(in) * out);
-    chain.biases[l] = floats(biases[l], out);
-    chain.packed_size += static_cast<long long>(in) * padded(out);
-    chain.widest = std::max(chain.widest, padded(out));
+  for (int l = 0; l <= chain.layers; ++l) {
+    STD_TORCH_CHECK(chain.widths[l] <= kWidest, "layers must be at most ", kWidest, " wide; got ", chain.widths[l]);
+    chain.widest = std::max(chain.widest, padded(chain.widths[l]));
+    if (l > 0) chain.packed_size += static_cast<long long>(chain.widths[l - 1]) * padded(chain.widths[l]);
   }
-  STD_TORCH_CHECK(chain.widths[chain.layers] == chain.widths[0], "the network must return what it takes");
 }
 
 void launch(Chain& chain, int device, cudaStream_t on) {
@@ -204,23 +186,16 @@ void launch(Chain& chain, int device, cudaStream_t on) {
 Tensor ddpm_sample_mlp(const Tensor& x, const std::vector<Tensor>& weights, const std::vector<Tensor>& biases, const Tensor& embedding,
                        const Tensor& table, const Tensor& index, std::int64_t seed, std::int64_t stream, std::optional<double> clip,
                        bool bfloat16) {
-  STD_TORCH_CHECK(x.dim() == 2 && x.size(1) <= kWidest, "x must be [B, D] with D <= 256");
   Chain chain{};
-  chain.rows = x.size(0);
-  chain.widths[0] = static_cast<int>(x.size(1));
-  set_layers(chain, weights, biases);
-  chain.steps = static_cast<int>(table.size(0));
-  chain.table = floats(table, static_cast<std::int64_t>(chain.steps) * kStepColumns);
-  chain.embedding = floats(embedding, static_cast<std::int64_t>(chain.steps) * chain.widths[1]);
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.is_contiguous() && index.numel() == chain.rows, "index must be int64 [B]");
-  chain.index = static_cast<const std::int64_t*>(index.const_data_ptr());
+  set_chain(chain, x, weights, biases, embedding, table, index, kLayers);
+  measure(chain);
   chain.seed = static_cast<std::uint64_t>(seed);
   chain.stream = static_cast<std::uint32_t>(stream);
   chain.clipped = clip.has_value();
   chain.clip = static_cast<float>(clip.value_or(0.0));
   chain.bfloat16 = bfloat16;
 
-  const float* from = floats(x, chain.rows * chain.widths[0]);
+  const float* from = floats(x, x.numel(), x);
   Tensor out = torch::stable::new_empty(x, x.sizes());
   if (out.numel() == 0) return out;
   const Tensor packed = torch::stable::new_empty(x, {static_cast<std::int64_t>(chain.packed_size)});

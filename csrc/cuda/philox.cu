@@ -1,18 +1,12 @@
 // medgen::philox_* on CUDA: one thread per counter, four values each, in a grid-stride loop.
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include "core/normal.h"
 #include "core/philox.h"
 #include "cuda/launch.cuh"
+#include "torch/tensors.h"
 
 namespace medgen {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 template <class T>
 struct NormalOf {
@@ -65,7 +59,7 @@ void launch(Tensor& out, const Tensor& index, std::int64_t count, std::int64_t s
 
 template <template <class> class Pick>
 Tensor draw(const Tensor& index, std::int64_t count, std::int64_t seed, std::int64_t stream, ScalarType dtype) {
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.dim() == 1 && index.is_contiguous(), "index must be contiguous int64 [B]");
+  sample_numbers(index);
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, "dtype must be float32 or float64");
   Tensor out = torch::stable::new_empty(index, {index.numel(), count}, dtype);
   if (dtype == ScalarType::Double) {

@@ -5,8 +5,8 @@
 
 #include "core/affine.h"
 #include "core/rq_spline.h"
-#include "cuda/launch.cuh"
-#include "torch/coupling.h"
+#include "cuda/sums.cuh"
+#include "torch/spline.h"
 
 namespace medgen {
 namespace {
@@ -66,18 +66,6 @@ __device__ __forceinline__ Found<T> find_bin(T x, const Shares<T>& w, const Shar
   }
 }
 
-// The sum over a block in a fixed order.
-__device__ __forceinline__ double block_sum(double value) {
-  __shared__ double warps[kThreads / 32];
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
-  __syncthreads();
-  double total = 0.0;
-  for (int i = 0; i < kThreads / 32; ++i) total += warps[i];
-  __syncthreads();
-  return total;
-}
-
 template <class T>
 __device__ __forceinline__ std::int64_t base_of(const Args<T>& a, std::int64_t p) {
   return p / a.inner * (3 * a.bins - 1) * a.inner + p % a.inner;
@@ -104,18 +92,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const Args<T> a) {
       }
       a.y[b * a.y_row + i] = y;
     }
-    const double total = block_sum(sum);
+    const double total = team_sum<kThreads>(sum);
     if (threadIdx.x == 0) a.partial[q] = total;
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) finish_kernel(const double* partial, T* log_det, std::int64_t batch, std::int64_t chunks) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; b < batch; b += step) {
-    double total = 0.0;
-    for (std::int64_t c = 0; c < chunks; ++c) total += partial[b * chunks + c];
-    log_det[b] = static_cast<T>(total);
   }
 }
 
@@ -167,13 +145,6 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const Args<T> a) {
   }
 }
 
-Layout checked(const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, std::int64_t mask, std::int64_t split) {
-  check_floating(x);
-  check_like(parameters, x, "parameters");
-  STD_TORCH_CHECK(bins >= 1 && bins < 1000 && tail > 0.0, "bins must be in [1, 1000) and tail positive");
-  return layout_of(x, mask, split, parameters.size(1), 3 * bins - 1);
-}
-
 template <class T>
 Args<T> args_of(const Layout& l, const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, const Tensor& y) {
   Args<T> a{};
@@ -216,7 +187,7 @@ void forward(const Layout& l, const Tensor& x, const Tensor& parameters, std::in
 
 Tensor into(const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, std::int64_t mask, std::int64_t split, bool inverse,
             const Tensor& y) {
-  const Layout l = checked(x, parameters, bins, tail, mask, split);
+  const Layout l = spline_layout(x, parameters, bins, tail, mask, split);
   const Tensor rows = as_rows(x), p = as_rows(parameters);
   Tensor log_det = fresh_vector(x, x.size(0));
   if (x.scalar_type() == ScalarType::Double) {
@@ -236,10 +207,7 @@ std::tuple<Tensor, Tensor> rq_spline_coupling(const Tensor& x, const Tensor& par
 
 Tensor rq_spline_coupling_out(const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, std::int64_t mask, std::int64_t split,
                               bool inverse, Tensor out) {
-  check_like(out, x, "out");
-  STD_TORCH_CHECK(out.size(1) == x.size(1) && rows_are_contiguous(out), "out must have the shape of x, contiguous in each sample");
-  check_overlap(out, as_rows(x), "x", true);
-  check_overlap(out, as_rows(parameters), "parameters", false);
+  check_spline_out(out, x, parameters);
   return into(x, parameters, bins, tail, mask, split, inverse, out);
 }
 
@@ -261,10 +229,8 @@ void backward(Args<T> a, const Tensor& grad_y, const Tensor& grad_log_det, const
 
 std::tuple<Tensor, Tensor> rq_spline_coupling_backward(const Tensor& grad_y, const Tensor& grad_log_det, const Tensor& x, const Tensor& parameters,
                                                        std::int64_t bins, double tail, std::int64_t mask, std::int64_t split, bool inverse) {
-  const Layout l = checked(x, parameters, bins, tail, mask, split);
-  check_like(grad_y, x, "grad_y");
-  STD_TORCH_CHECK(grad_log_det.dim() == 1 && grad_log_det.size(0) == x.size(0) && grad_log_det.scalar_type() == x.scalar_type(),
-                  "grad_log_det must be [B] of the dtype of x");
+  const Layout l = spline_layout(x, parameters, bins, tail, mask, split);
+  check_gradients(grad_y, grad_log_det, x);
   const Tensor g = as_rows(grad_y), rows = as_rows(x), p = as_rows(parameters);
   Tensor gx = fresh_like(x), gp = fresh_like(parameters);
   torch::stable::zero_(gp);

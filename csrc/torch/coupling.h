@@ -1,7 +1,6 @@
 // What the coupling ops share on the CPU and CUDA: the layout of a call, checked, and its tensors as rows.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 
@@ -54,45 +53,6 @@ inline Layout layout_of(const Tensor& x, std::int64_t mask, std::int64_t split, 
   return l;
 }
 
-// Contiguous inside each sample, whatever the stride between samples.
-inline bool rows_are_contiguous(const Tensor& tensor) {
-  if (tensor.numel() == 0) return true;
-  const auto sizes = tensor.sizes(), strides = tensor.strides();
-  std::int64_t expected = 1;
-  for (std::int64_t d = tensor.dim() - 1; d >= 1; --d) {
-    const auto i = static_cast<std::size_t>(d);
-    if (sizes[i] != 1 && strides[i] != expected) return false;
-    expected *= sizes[i];
-  }
-  return true;
-}
-
-inline Tensor as_rows(const Tensor& tensor) {
-  return rows_are_contiguous(tensor) ? tensor : torch::stable::contiguous(tensor);
-}
-
-inline std::int64_t row_stride(const Tensor& tensor) { return tensor.stride(0); }
-
-// A new contiguous tensor; cheaper than torch::stable::new_empty, which looks its op up by name.
-inline Tensor fresh(const Tensor& like, const std::int64_t* sizes, std::int64_t dim, ScalarType dtype) {
-  std::array<std::int64_t, 64> strides{};
-  std::int64_t stride = 1;
-  for (std::int64_t d = dim - 1; d >= 0; --d) {
-    strides[static_cast<std::size_t>(d)] = stride;
-    stride *= std::max<std::int64_t>(sizes[d], 1);
-  }
-  std::int32_t type = 0, index = 0;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
-  AtenTensorHandle made = nullptr;
-  const std::int32_t number = dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dim, sizes, strides.data(), number, type, index, &made));
-  return Tensor(made);
-}
-
-inline Tensor fresh_like(const Tensor& like) { return fresh(like, like.sizes().data(), like.dim(), like.scalar_type()); }
-inline Tensor fresh_vector(const Tensor& like, std::int64_t n) { return fresh(like, &n, 1, like.scalar_type()); }
-
 // One tensor's share of another's checks.
 inline void check_like(const Tensor& tensor, const Tensor& x, const char* name) {
   STD_TORCH_CHECK(tensor.scalar_type() == x.scalar_type(), name, " must have the dtype of x");
@@ -114,5 +74,36 @@ inline void check_overlap(const Tensor& out, const Tensor& tensor, const char* n
   const bool same = same_allowed && a == b && (out.size(0) == 1 || out.stride(0) == tensor.stride(0));
   STD_TORCH_CHECK(same || a + span(out) <= b || b + span(tensor) <= a, "out must not overlap ", name);
 }
+
+// A given output: the shape of x, contiguous in each sample.
+inline void check_out(const Tensor& out, const Tensor& x) {
+  check_like(out, x, "out");
+  STD_TORCH_CHECK(out.size(1) == x.size(1) && rows_are_contiguous(out), "out must have the shape of x, contiguous in each sample");
+}
+
+// The gradients that reach a coupling of x.
+inline void check_gradients(const Tensor& grad_y, const Tensor& grad_log_det, const Tensor& x) {
+  check_like(grad_y, x, "grad_y");
+  STD_TORCH_CHECK(grad_log_det.dim() == 1 && grad_log_det.size(0) == x.size(0) && grad_log_det.scalar_type() == x.scalar_type(),
+                  "grad_log_det must be [B] of the dtype of x");
+}
+
+// Log-scale and shift as rows: two tensors, or the two halves of one.
+struct Parameters {
+  Tensor scale;
+  std::optional<Tensor> shift;
+  std::int64_t channels;
+  Parameters(const Tensor& x, const Tensor& log_scale, const std::optional<Tensor>& shift_) : scale(log_scale), shift(shift_), channels(0) {
+    check_like(scale, x, "log_scale");
+    scale = as_rows(scale);
+    if (shift.has_value()) {
+      check_like(*shift, x, "shift");
+      STD_TORCH_CHECK(shift->size(1) == scale.size(1), "shift must have the shape of log_scale");
+      shift = as_rows(*shift);
+    }
+    STD_TORCH_CHECK(shift.has_value() || scale.size(1) % 2 == 0, "packed parameters must have an even number of channels");
+    channels = shift.has_value() ? scale.size(1) : scale.size(1) / 2;
+  }
+};
 
 }  // namespace medgen

@@ -28,34 +28,6 @@ void for_items(const Layout& l, std::int64_t chunks, const Body& body) {
   torch::stable::parallel_for(0, items, std::max<std::int64_t>(1, kGrain / per_item), body);
 }
 
-template <class T>
-const T* data(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <class T>
-T* mutable_data(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-// The two parameter tensors, or the two halves of the packed one.
-struct Parameters {
-  Tensor scale;
-  std::optional<Tensor> shift;
-  std::int64_t channels;
-  Parameters(const Tensor& x, const Tensor& log_scale, const std::optional<Tensor>& shift_) : scale(log_scale), shift(shift_), channels(0) {
-    check_like(scale, x, "log_scale");
-    scale = as_rows(scale);
-    if (shift.has_value()) {
-      check_like(*shift, x, "shift");
-      STD_TORCH_CHECK(shift->size(1) == scale.size(1), "shift must have the shape of log_scale");
-      shift = as_rows(*shift);
-    }
-    STD_TORCH_CHECK(shift.has_value() || scale.size(1) % 2 == 0, "packed parameters must have an even number of channels");
-    channels = shift.has_value() ? scale.size(1) : scale.size(1) / 2;
-  }
-};
-
 template <class T, class Kernel>
 void forward(const Tensor& x, const Layout& l, const Tensor* scale, const Tensor& shift, std::int64_t bound, double s_max, bool inverse,
              const Tensor& y, const Tensor* log_det, bool mapped, Kernel kernel) {
@@ -115,11 +87,6 @@ std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& log_sc
   return {y, log_det};
 }
 
-void check_out(const Tensor& out, const Tensor& x) {
-  check_like(out, x, "out");
-  STD_TORCH_CHECK(out.size(1) == x.size(1) && rows_are_contiguous(out), "out must have the shape of x, contiguous in each sample");
-}
-
 Tensor affine_coupling_out(const Tensor& x, const Tensor& log_scale, const std::optional<Tensor>& shift, std::int64_t mask, std::int64_t split,
                            std::int64_t bound, double s_max, bool inverse, Tensor out) {
   check_out(out, x);
@@ -176,10 +143,8 @@ std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y
                                                             const Tensor& log_scale, bool packed, std::int64_t mask, std::int64_t split,
                                                             std::int64_t bound, double s_max, bool inverse) {
   check_floating(side);
-  check_like(grad_y, side, "grad_y");
+  check_gradients(grad_y, grad_log_det, side);
   check_like(log_scale, side, "log_scale");
-  STD_TORCH_CHECK(grad_log_det.dim() == 1 && grad_log_det.size(0) == side.size(0) && grad_log_det.scalar_type() == side.scalar_type(),
-                  "grad_log_det must be [B] of the dtype of x");
   const Layout l = layout_of(side, mask, split, log_scale.size(1) / (packed ? 2 : 1), 1);
   const Tensor g = as_rows(grad_y), rows = as_rows(side), scale = as_rows(log_scale);
   Tensor x = fresh_like(side), gs = fresh_like(log_scale), separate = packed ? fresh_vector(side, 0) : fresh_like(log_scale);

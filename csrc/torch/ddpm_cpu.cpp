@@ -3,10 +3,9 @@
 #include <cmath>
 #include <optional>
 
-#include "core/ddpm.h"
 #include "cpu/ddpm.h"
+#include "torch/ddpm.h"
 #include "torch/dispatch.h"
-#include "torch/tensors.h"
 
 namespace medgen {
 namespace {
@@ -14,10 +13,7 @@ namespace {
 constexpr std::int64_t kNoisyGrain = 2048;   // counters, of four elements each, below which a second thread costs more than it brings
 constexpr std::int64_t kPlainGrain = 16384;  // the same without noise
 
-bool is_long(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Long && tensor.dim() == 1 && tensor.is_contiguous(); }
-
-void check_steps(const Tensor& step, std::int64_t rows, std::int64_t steps) {
-  STD_TORCH_CHECK(is_long(step) && (step.numel() == rows || step.numel() == 1), "step must be contiguous int64 [B] or [1]");
+void check_rows(const Tensor& step, std::int64_t steps) {
   const auto* s = static_cast<const std::int64_t*>(step.const_data_ptr());
   for (std::int64_t i = 0; i < step.numel(); ++i) STD_TORCH_CHECK(s[i] >= 0 && s[i] < steps, "step must be a row of the table; got ", s[i]);
 }
@@ -50,18 +46,11 @@ void run(const Tensor& out, const Tensor& x, const Tensor& output, const Tensor&
 
 void ddpm_step_out(const Tensor& out, const Tensor& x, const Tensor& output, const Tensor& table, const Tensor& step, const Tensor& index,
                    std::int64_t seed, std::int64_t stream, std::optional<double> clip, bool learned) {
-  const ScalarType dtype = x.scalar_type();
-  STD_TORCH_CHECK(x.dim() >= 1 && x.is_contiguous() && out.is_contiguous() && output.is_contiguous() && table.is_contiguous(),
-                  "x, output, table and out must be contiguous");
-  STD_TORCH_CHECK(out.scalar_type() == dtype && output.scalar_type() == dtype && table.scalar_type() == dtype, "dtypes must agree");
-  STD_TORCH_CHECK(out.numel() == x.numel() && output.numel() == x.numel() * (learned ? 2 : 1), "sizes must agree");
-  STD_TORCH_CHECK(table.dim() == 2 && table.size(1) == kStepColumns, "table must be [S, 8]");
-  STD_TORCH_CHECK(is_long(index) && index.numel() == x.size(0), "index must be contiguous int64 [B]");
-  check_steps(step, x.size(0), table.size(0));
-  if (dtype == ScalarType::Double) {
+  check_step(out, x, output, table, step, index, learned);
+  check_rows(step, table.size(0));
+  if (x.scalar_type() == ScalarType::Double) {
     run<double>(out, x, output, table, step, index, seed, stream, clip, learned, MEDGEN_CALL(ddpm_step_double));
   } else {
-    STD_TORCH_CHECK(dtype == ScalarType::Float, "x must be float32 or float64");
     run<float>(out, x, output, table, step, index, seed, stream, clip, learned, MEDGEN_CALL(ddpm_step_float));
   }
 }

@@ -19,7 +19,7 @@ void fill(Tensor& out, const Tensor& index, std::int64_t count, std::int64_t see
 }
 
 Tensor flat(const Tensor& index, std::int64_t count, ScalarType dtype) {
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.dim() == 1 && index.is_contiguous(), "index must be contiguous int64 [B]");
+  sample_numbers(index);
   return torch::stable::new_empty(index, {index.numel(), count}, dtype);
 }
 

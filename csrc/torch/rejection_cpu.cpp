@@ -10,11 +10,6 @@
 namespace medgen {
 namespace {
 
-const std::int64_t* samples(const Tensor& index) {
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.dim() == 1 && index.is_contiguous(), "index must be contiguous int64 [B]");
-  return static_cast<const std::int64_t*>(index.const_data_ptr());
-}
-
 const double* cumulative_of(const Tensor& cumulative, std::int64_t points) {
   return cumulative.numel() == 0 ? nullptr : doubles(cumulative, points, "cumulative");
 }
@@ -26,7 +21,7 @@ double log_normaliser(const ParzenRows& rows) {
 }
 
 Tensor draw_op(const Tensor& points, const Tensor& cumulative, const Tensor& factor, const Tensor& index, std::int64_t seed, std::int64_t stream) {
-  const std::int64_t *numbers = samples(index), dim = points.size(1);
+  const std::int64_t *numbers = sample_numbers(index), dim = points.size(1);
   Tensor centre = torch::stable::new_zeros(factor, {dim});
   const ParzenRows rows = parzen_rows(points, centre, factor);
   STD_TORCH_CHECK(rows.count > 0 || index.numel() == 0, "there are no points to draw from");
@@ -54,7 +49,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> step_op(const Tensor& index, const Te
   const Packed narrow(target.is_double ? none : target, weights, false, &poisoned), wide(target, weights, true, &poisoned);
   const Packed wider_narrow(gaussian || target.is_double ? none : wider, weights, false, &poisoned);
   const Packed wider_wide(gaussian ? none : wider, weights, true, &poisoned);
-  const RejectionJob job{samples(index), static_cast<std::uint64_t>(seed), static_cast<std::uint32_t>(stream), log_k,
+  const RejectionJob job{sample_numbers(index), static_cast<std::uint64_t>(seed), static_cast<std::uint32_t>(stream), log_k,
                          gaussian ? doubles(mean, target.dim, "mean") : nullptr, {wider, cumulative_of(cumulative, target.count)},
                          {target, narrow.points, wide.points, log_normaliser(target)},
                          {wider, wider_narrow.points, wider_wide.points, log_normaliser(wider)}, proposals.mutable_data_ptr(),

@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include "torch/coupling.h"
+#include "torch/spline.h"
 #include "torch/dispatch.h"
 
 namespace medgen {
@@ -52,16 +52,9 @@ void forward(SplineArgs<T> a, const Tensor& log_det, Kernel kernel) {
   }
 }
 
-Layout checked(const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, std::int64_t mask, std::int64_t split) {
-  check_floating(x);
-  check_like(parameters, x, "parameters");
-  STD_TORCH_CHECK(bins >= 1 && bins < 1000 && tail > 0.0, "bins must be in [1, 1000) and tail positive");
-  return layout_of(x, mask, split, parameters.size(1), 3 * bins - 1);
-}
-
 Tensor into(const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, std::int64_t mask, std::int64_t split, bool inverse,
             const Tensor& y) {
-  const Layout l = checked(x, parameters, bins, tail, mask, split);
+  const Layout l = spline_layout(x, parameters, bins, tail, mask, split);
   const Tensor rows = as_rows(x), p = as_rows(parameters);
   Tensor log_det = fresh_vector(x, x.size(0));
   if (x.scalar_type() == ScalarType::Double) {
@@ -81,10 +74,7 @@ std::tuple<Tensor, Tensor> rq_spline_coupling(const Tensor& x, const Tensor& par
 
 Tensor rq_spline_coupling_out(const Tensor& x, const Tensor& parameters, std::int64_t bins, double tail, std::int64_t mask, std::int64_t split,
                               bool inverse, Tensor out) {
-  check_like(out, x, "out");
-  STD_TORCH_CHECK(out.size(1) == x.size(1) && rows_are_contiguous(out), "out must have the shape of x, contiguous in each sample");
-  check_overlap(out, as_rows(x), "x", true);
-  check_overlap(out, as_rows(parameters), "parameters", false);
+  check_spline_out(out, x, parameters);
   return into(x, parameters, bins, tail, mask, split, inverse, out);
 }
 
@@ -99,10 +89,8 @@ void backward(SplineArgs<T> a, const Tensor& grad_y, const Tensor& grad_log_det,
 
 std::tuple<Tensor, Tensor> rq_spline_coupling_backward(const Tensor& grad_y, const Tensor& grad_log_det, const Tensor& x, const Tensor& parameters,
                                                        std::int64_t bins, double tail, std::int64_t mask, std::int64_t split, bool inverse) {
-  const Layout l = checked(x, parameters, bins, tail, mask, split);
-  check_like(grad_y, x, "grad_y");
-  STD_TORCH_CHECK(grad_log_det.dim() == 1 && grad_log_det.size(0) == x.size(0) && grad_log_det.scalar_type() == x.scalar_type(),
-                  "grad_log_det must be [B] of the dtype of x");
+  const Layout l = spline_layout(x, parameters, bins, tail, mask, split);
+  check_gradients(grad_y, grad_log_det, x);
   const Tensor g = as_rows(grad_y), rows = as_rows(x), p = as_rows(parameters);
   Tensor gx = fresh_like(x), gp = fresh_like(parameters);
   if (l.full) torch::stable::zero_(gp);
