@@ -21,6 +21,7 @@ import torch
 __all__ = ["Floor", "Result", "as_json", "compare", "here", "missing", "set_threads", "sweep", "use_device"]
 
 LEAST = 0.02
+SLOW, FEW = 1.0, 3  # a rival whose call takes more seconds than this sits out after so many rounds
 Calls = Mapping[str, Callable[[], Any]]
 
 _device = torch.device("cpu")
@@ -116,16 +117,20 @@ def compare(
         seed: of the order.
     """
     results = {name: Result(case, name, work=work, unit=unit) for name in rivals}
-    repeats = {name: _repeats(run) for name, run in rivals.items()}
+    cost = {name: _cost(run) for name, run in rivals.items()}
+    slow = {name for name in rivals if cost[name] > SLOW and cost[name] > 3 * cost[baseline]}
     order = list(rivals)
     shuffle = random.Random(seed)
-    for _ in range(rounds):
+    for number in range(rounds):
         shuffle.shuffle(order)
         for name in order:
+            if name in slow and number >= FEW:
+                continue
             gc.collect()
-            if repeats[name] > 1:
+            repeats = max(1, math.ceil(LEAST / max(cost[name], 1e-7)))
+            if repeats > 1:
                 rivals[name]()
-            results[name].seconds.append(_clock(rivals[name], repeats[name]) / (shares or {}).get(name, 1.0))
+            results[name].seconds.append(_clock(rivals[name], repeats) / (shares or {}).get(name, 1.0))
     base = results[baseline].seconds
     for result in results.values():
         result.ratio, result.spread = _quotient(base, result.seconds)
@@ -191,10 +196,10 @@ def _clock(run: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - start) / times
 
 
-def _repeats(run: Callable[[], Any]) -> int:
-    """How many calls take `LEAST` seconds, after one that compiles and allocates."""
+def _cost(run: Callable[[], Any]) -> float:
+    """Seconds of a call, after one that compiles and allocates."""
     run()
-    return max(1, math.ceil(LEAST / max(_clock(run, 1), 1e-7)))
+    return _clock(run, 1)
 
 
 def _wait() -> None:
@@ -203,7 +208,7 @@ def _wait() -> None:
 
 
 def _quotient(above: Sequence[float], below: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Median and inter-quartile range of the rounds' quotients."""
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    """Median and inter-quartile range of the quotients of the rounds that both ran in."""
+    ratios = [a / b for a, b in zip(above, below, strict=False)]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     return statistics.median(ratios), (quartiles[0], quartiles[2])

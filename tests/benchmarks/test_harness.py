@@ -78,6 +78,13 @@ def test_short_calls_are_repeated_after_one_that_wakes_the_threads(harness, cloc
     assert ours.seconds == pytest.approx([short] * rounds)
 
 
+def test_a_slow_rival_sits_out_after_a_few_rounds(harness, clock):
+    rivals = {"base": clock.rival("base", lambda k: 1.0), "slow": clock.rival("slow", lambda k: 4.0)}
+    base, slow = harness.compare("case", rivals, baseline="base", rounds=7)
+    assert (len(base.seconds), len(slow.seconds)) == (7, harness.FEW)
+    assert slow.ratio == pytest.approx(0.25)
+
+
 def test_a_slow_minute_hits_all_rivals_alike(harness, clock):
     """The ratio is of seconds of one round: noise that both share cancels, as a ratio of medians would not."""
     slow = {1: 1, 2: 1, 3: 1, 4: 50, 5: 3, 6: 1, 7: 7}
