@@ -16,7 +16,7 @@ from medgen.interfaces import INTERFACES, Model
 from medgen.registry import ConditionSpec, Declared, ImageSpec, find_family, resolve
 from medgen.registry.config import Config
 
-__all__ = ["config_class", "create", "load", "save", "select_conditions"]
+__all__ = ["build", "config_class", "create", "describe", "load", "rebuild", "save", "select_conditions"]
 
 
 def config_class(declared: Declared) -> type[Config]:
@@ -54,7 +54,19 @@ def create(
     >>> tuple(model.sample(3, noise=0).shape)
     (3, 1, 16, 16)
     """
-    declared = find_family(name)
+    return build(find_family(name), image_spec, conditions, seed=seed, config=config, **values)
+
+
+def build(
+    declared: Declared,
+    image_spec: ImageSpec,
+    conditions: Sequence[ConditionSpec] = (),
+    *,
+    seed: int = 0,
+    config: Config | Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Model:
+    """`create` for a family that is at hand, installed or not. Arguments and errors as there."""
     _check_spec(declared, image_spec)
     _check_conditions(declared, conditions)
     model_class = resolve(declared.spec.model, owner=f"family {declared.owner}")
@@ -104,8 +116,14 @@ def save(
     """
     if not model.family:
         raise PluginError(f"this {type(model).__name__} does not know its family; build it with medgen.create.")
-    declared = find_family(model.family)
-    meta = {
+    weights.write(path, model.state_dict(), describe(find_family(model.family), model, data=data, training=training))
+
+
+def describe(
+    declared: Declared, model: Model, *, data: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `save` writes beside the weights, and `rebuild` needs."""
+    return {
         "family": declared.spec.name,
         "distribution": declared.distribution,
         "version": declared.version,
@@ -117,7 +135,6 @@ def save(
         "data": dict(data or {}),
         "training": dict(training or {}),
     }
-    weights.write(path, model.state_dict(), meta)
 
 
 def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Model:
@@ -139,10 +156,25 @@ def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") ->
             f"{path} needs family {meta['family']!r} of {meta['distribution']}=={meta['version']}: {error} "
             f"Install it: pip install '{meta['distribution']}=={meta['version']}'"
         ) from error
+    return rebuild(declared, meta, tensors, path).to(device).eval()
+
+
+def rebuild(declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torch.Tensor], path: Path) -> Model:
+    """The model that `describe` and a state dict were taken from, lifted to the installed version of its family.
+
+    Args:
+        declared: the family.
+        meta: made by `describe`.
+        tensors: the state dict.
+        path: where they came from, for errors.
+
+    Raises:
+        WeightsError: they do not fit the installed version.
+    """
     config, tensors = _migrate_family(declared, meta, tensors, path)
     try:
-        model = create(
-            qualified,
+        model = build(
+            declared,
             ImageSpec.from_json(meta["image_spec"]),
             [ConditionSpec.from_json(c) for c in meta["conditions"]],
             config=config,
@@ -155,7 +187,7 @@ def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") ->
         raise WeightsError(
             f"{path} was saved by {meta['distribution']} {meta['version']} and does not fit the installed {declared.version}: {error}"
         ) from error
-    return model.to(device).eval()
+    return model
 
 
 def _migrate_family(

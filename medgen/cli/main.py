@@ -1,7 +1,7 @@
 """The `medgen` program: dispatches to one module per command and turns every error into one line and an exit code.
 
-Exit codes: 0 done, 1 internal error (or `doctor` found a problem), 2 a mistake of the user, 3 a plugin failed, 4 a non-finite loss,
-130 interrupted.
+Exit codes: 0 done, 1 internal error (or `doctor` found a problem, or `check` a broken law), 2 a mistake of the user, 3 a plugin failed,
+4 a non-finite loss, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Judge it": {
         "evaluate": "metrics of a run against data, each with its recipe",
         "report": "one HTML file with pictures, curves, metrics and the model card",
+    },
+    "Write a family": {
+        "check": "the laws that every family must keep, checked on yours",
     },
 }
 

@@ -1,0 +1,128 @@
+"""The configuration: what is written is what is read, and mistakes are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, given, settings
+
+from medgen.errors import ConfigError, MedgenError
+from medgen.factory import build
+from medgen.interfaces import PreparesOnData
+from medgen.testing.expect import expect, finite
+from medgen.testing.law import law
+from medgen.testing.strategies import configs
+from medgen.testing.subject import Subject
+from medgen.testing.verbs import call, inputs_of, verbs_of
+
+QUICK = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@law("config")
+def tiny_is_valid(subject: Subject) -> None:
+    """The `tiny` values are a valid configuration, and plain: they survive JSON."""
+    config = subject.config_class
+    try:
+        tiny = config.parse(subject.spec.tiny)
+    except ConfigError as error:
+        raise AssertionError(f"`tiny` must be valid values of {config.__name__}; got {subject.spec.tiny}: {error}") from error
+    expect(config.parse(tiny.to_json()) == tiny, "`tiny` must survive to_json and parse unchanged.")
+
+
+@law("config")
+def defaults_are_valid(subject: Subject) -> None:
+    """Every field has a default that is itself valid, but for those that `tiny` must then give."""
+    config = subject.config_class
+    required = {name for name, field in config.model_fields.items() if field.is_required()}
+    missing = sorted(required - set(subject.spec.tiny))
+    expect(not missing, f"fields without a default must be in `tiny`; {missing} are not.")
+    given_values = {name: value for name, value in subject.spec.tiny.items() if name in required}
+    try:
+        config.parse(given_values)
+    except ConfigError as error:
+        raise AssertionError(f"the defaults of {config.__name__} must be valid; got {error}") from error
+
+
+@law("config")
+def config_round_trip(subject: Subject) -> None:
+    """Any valid configuration comes back from JSON equal, and cannot be changed."""
+    config = subject.config_class
+
+    @QUICK
+    @given(value=configs(config, subject.spec.tiny))
+    def check(value: Any) -> None:
+        again = config.parse(value.to_json())
+        expect(again == value, f"{value} must come back from to_json and parse; got {again}.")
+        for name in config.model_fields:
+            try:
+                setattr(value, name, None)
+            except (ValueError, AttributeError, TypeError):
+                continue
+            raise AssertionError(f"a configuration must be frozen; `{name}` of {config.__name__} was set.")
+
+    check()
+
+
+@law("config")
+def unknown_keys_are_refused(subject: Subject) -> None:
+    """A key that the configuration does not have is an error that names it."""
+    config = subject.config_class
+    for key in ("no_such_key", *(f"{name}_" for name in config.model_fields)):
+        try:
+            got = config.parse({**subject.spec.tiny, key: 1})
+        except ConfigError as error:
+            expect(key in str(error), f"the error about the unknown key {key!r} must name it; got {error}")
+            continue
+        raise AssertionError(f"{config.__name__} must refuse the unknown key {key!r}; got {got}.")
+
+
+@law("config")
+def values_out_of_range_are_refused(subject: Subject) -> None:
+    """A number beyond its declared limits, or a text in place of a number, is an error that names the field."""
+    config = subject.config_class
+    for name, field in config.json_schema().get("properties", {}).items():
+        kind = field.get("type")
+        if kind not in ("integer", "number"):
+            continue
+        wrong: list[Any] = ["many", None]
+        wrong += [field["minimum"] - 1] if "minimum" in field else []
+        wrong += [field["exclusiveMinimum"]] if "exclusiveMinimum" in field else []
+        wrong += [field["maximum"] + 1] if "maximum" in field else []
+        wrong += [field["exclusiveMaximum"]] if "exclusiveMaximum" in field else []
+        for value in wrong:
+            try:
+                config.parse({**subject.spec.tiny, name: value})
+            except ConfigError as error:
+                expect(name in str(error), f"the error about {name}={value!r} must name the field; got {error}")
+                continue
+            raise AssertionError(f"{config.__name__} must refuse {name}={value!r}.")
+
+
+@law("config")
+def configs_work_or_are_refused(subject: Subject) -> None:
+    """A valid configuration builds a model whose verbs work, or is refused at construction with a sentence."""
+    case = subject.small
+
+    @settings(QUICK, max_examples=10)
+    @given(config=configs(subject.config_class, subject.spec.tiny))
+    def check(config: Any) -> None:
+        try:
+            model = build(subject.declared, case.image_spec, case.conditions, config=config)
+        except MedgenError:
+            return
+        if isinstance(model, PreparesOnData):
+            with torch.no_grad():
+                model.prepare(lambda: [subject.batch(case, 16)])
+        given_inputs = inputs_of(subject, model, case, 2)
+        for verb in verbs_of(model):
+            finite(call(model, verb, given_inputs), f"`{verb}` of a model with {config}")
+
+    check()

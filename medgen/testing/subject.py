@@ -1,0 +1,267 @@
+"""`Subject`: a family under test: its small models, and deterministic input for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medgen.factory import build, config_class
+from medgen.interfaces import Batch, Condition, Model, Noise, PreparesOnData, Step, Translator
+from medgen.registry import ConditionSlot, ConditionSpec, Declared, FamilySpec, ImageSpec, Intensity, find_family, get_host
+from medgen.registry.config import Config
+
+__all__ = ["SHAPES", "Case", "Subject"]
+
+SHAPES: dict[int, tuple[int, ...]] = {0: (), 1: (16,), 2: (8, 12), 3: (4, 8, 12)}
+"""Shape of the arrays for each number of axes: axes of different lengths, each divisible by four."""
+
+_CHANNELS = {"intensity": 2, "labels": 3, "features": 3}
+_WEIGHTS, _X, _SLOT = 0xA11, 0xDA7A, 0xC0DE  # seeds
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one model is built for.
+
+    Args:
+        name: for messages: "2-D labels given label".
+        image_spec: the arrays it models.
+        conditions: its slots.
+    """
+
+    name: str
+    image_spec: ImageSpec
+    conditions: tuple[ConditionSpec, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Subject:
+    """A family under test.
+
+    Everything it makes is a function of its arguments: no global random state, and samples numbered like those of `Noise`.
+
+    Args:
+        spec: the family; its classes may live anywhere, no entry point is needed.
+        distribution, version: who declares it.
+        golden: folder of golden files.
+        plugin: the module of its entry point, if it has one.
+    """
+
+    def __init__(
+        self,
+        spec: FamilySpec,
+        distribution: str = "(not-installed)",
+        version: str = "0",
+        *,
+        golden: str | Path | None = None,
+        plugin: str | None = None,
+    ) -> None:
+        self.spec = spec
+        self.declared = Declared(spec, distribution, version)
+        self.golden = None if golden is None else Path(golden)
+        self.plugin = plugin
+
+    @classmethod
+    def of(cls, family: str, *, golden: str | Path | None = None) -> Subject:
+        """An installed family, by name."""
+        return cls.installed(find_family(family), golden=golden)
+
+    @classmethod
+    def installed(cls, declared: Declared, *, golden: str | Path | None = None) -> Subject:
+        """An installed family."""
+        modules = [p.module for p in get_host().plugins for items in p.items.values() if any(i.spec is declared.spec for i in items)]
+        plugin = modules[0].partition(":")[0] if modules else None
+        return cls(declared.spec, declared.distribution, declared.version, golden=golden, plugin=plugin)
+
+    # ------------------------------------------------------------------------------------------------ cases
+
+    @property
+    def config_class(self) -> type[Config]:
+        """The family's configuration class."""
+        return config_class(self.declared)
+
+    def cases(self, *, content: str | None = None, dims: Sequence[int] | None = None, conditioned: bool | None = None) -> list[Case]:
+        """One case per number of axes, content, and set of slots: those required, and all.
+
+        Args:
+            content: only of this kind.
+            dims: only these numbers of axes.
+            conditioned: only those with slots, or without.
+        """
+        return [
+            case
+            for case in self._cases
+            if (content is None or case.image_spec.content == content)
+            and (dims is None or case.image_spec.dim in dims)
+            and (conditioned is None or bool(case.conditions) == conditioned)
+        ]
+
+    def main(self, *, conditioned: bool | None = None) -> list[Case]:
+        """One case per number of axes: its usual content, with all slots."""
+        found: dict[int, Case] = {}
+        for case in self.cases(conditioned=conditioned):
+            best = found.setdefault(case.image_spec.dim, case)
+            if best.image_spec.content == case.image_spec.content:
+                found[case.image_spec.dim] = case  # those with more slots come later
+        return list(found.values())
+
+    @property
+    def small(self) -> Case:
+        """The case with all slots and the fewest values, for laws that are dear."""
+        full = max(len(case.conditions) for case in self._cases)
+        return min(
+            (c for c in self._cases if len(c.conditions) == full), key=lambda c: (c.image_spec.content == "labels", c.image_spec.numel)
+        )
+
+    @cached_property
+    def _cases(self) -> list[Case]:
+        can, found = self.spec.capabilities, []
+        required = tuple(slot for slot in can.conditions if slot.required)
+        for dim in sorted(can.spatial_dims):
+            for content in _contents(dim, can.contents):
+                for slots in dict.fromkeys((required, can.conditions)):
+                    found.append(self.case(dim, content, slots=slots))
+        return found
+
+    def case(
+        self,
+        dim: int,
+        content: str | None = None,
+        *,
+        shape: tuple[int, ...] | None = None,
+        channels: int | None = None,
+        slots: Sequence[ConditionSlot] | None = None,
+    ) -> Case:
+        """The case of one's own.
+
+        Args:
+            dim: number of axes.
+            content: by default the first that suits the number of axes.
+            shape, channels: of the arrays; `SHAPES`, and 2 (intensity) or 3.
+            slots: by default all that the family takes.
+        """
+        can = self.spec.capabilities
+        content = _contents(dim, can.contents)[0] if content is None else content
+        slots = can.conditions if slots is None else slots
+        shape = SHAPES[dim] if shape is None else shape
+        spec = self._image_spec(shape, content, _CHANNELS[content] if channels is None else channels)
+        given = " given " + ", ".join(slot.name for slot in slots) if slots else ""
+        return Case(f"{dim}-D {content} {list(spec.size)}{given}", spec, tuple(self._slot(slot, spec) for slot in slots))
+
+    def _image_spec(self, shape: tuple[int, ...], content: str, channels: int) -> ImageSpec:
+        span = self.spec.capabilities.value_range
+        intensity = Intensity(range=span) if content == "intensity" else Intensity(clip=False)
+        spacing = tuple(1.0 + 0.5 * axis for axis in range(len(shape))) if shape else None
+        return ImageSpec(channels=channels, shape=shape, spacing=spacing, content=content, intensity=intensity)  # type: ignore[arg-type]
+
+    def _slot(self, slot: ConditionSlot, target: ImageSpec) -> ConditionSpec:
+        if slot.kind == "label":
+            return ConditionSpec(name=slot.name, kind="label", names=("first", "second", "third"))
+        if slot.kind == "attributes":
+            return ConditionSpec(name=slot.name, kind="attributes", names=("age", "dose"), mean=(60.0, 1.0), sd=(10.0, 0.5))
+        # an unpaired translator compares both sides; all others must tell the channels of source and target apart
+        channels = target.channels if self.spec.capabilities.training == "unpaired" else target.channels + 1
+        span = self.spec.capabilities.value_range
+        image = ImageSpec(channels=channels, shape=target.shape, spacing=target.spacing, intensity=Intensity(range=span))
+        return ConditionSpec(name=slot.name, kind="image", image=image)
+
+    # ----------------------------------------------------------------------------------------------- models
+
+    def model(
+        self, case: Case, *, dtype: torch.dtype = torch.float32, perturbed: bool = True, seed: int = 0, config: dict[str, Any] | None = None
+    ) -> Model:
+        """A tiny model, in evaluation mode.
+
+        Args:
+            case: what it is built for.
+            dtype: of its parameters.
+            perturbed: with random numbers added to every parameter, so that layers that start at zero hide nothing.
+            seed: of the initial weights.
+            config: instead of the family's `tiny`.
+
+        Raises:
+            AssertionError: the family does not build it, though it declares that it does.
+        """
+        try:
+            model = build(self.declared, case.image_spec, case.conditions, seed=seed, config=self.spec.tiny if config is None else config)
+        except Exception as error:
+            raise AssertionError(
+                f"family {self.spec.name!r} must build for {case} with its `tiny` config, as its capabilities say; "
+                f"got {type(error).__name__}: {error}"
+            ) from error
+        if isinstance(model, PreparesOnData):
+            with torch.no_grad():
+                model.prepare(lambda: [self.batch(case, 64)])
+        if perturbed:
+            perturb(model)
+        return model.to(dtype).eval()
+
+    # ------------------------------------------------------------------------------------------------ input
+
+    def x(self, case: Case, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+        """n arrays [n, C, *S] in model units."""
+        return _array(case.image_spec, Noise(_X + seed, torch.arange(n)), dtype)
+
+    def condition(self, case: Case, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Condition:
+        """A value of every slot for n samples; another `seed` gives other values for every sample."""
+        index, values = torch.arange(n), {}
+        for number, slot in enumerate(case.conditions):
+            noise = Noise(_SLOT + seed, index + 1000 * number)
+            if slot.image is not None:
+                values[slot.name] = _array(slot.image, noise, dtype)
+            elif slot.kind == "attributes":
+                values[slot.name] = noise.normal(slot.size, dtype=dtype)
+            else:
+                values[slot.name] = (index + seed) % slot.size
+        return Condition(values)
+
+    def batch(self, case: Case, n: int, *, seed: int = 0) -> Batch:
+        """What the family trains on."""
+        return Batch(self.x(case, n, seed=seed), self.condition(case, n, seed=seed), torch.arange(n))
+
+    def step(self, n: int, *, number: int = 0) -> Step:
+        """Where a training is."""
+        return Step(number, 10, Noise(7, torch.arange(n)))
+
+    def latent(self, model: Any, n: int, *, seed: int = 0) -> Tensor:
+        """n standard normal latents."""
+        return Noise(seed, torch.arange(n)).normal(*model.latent_shape, stream=3, dtype=model.dtype)
+
+    def source(self, model: Translator, condition: Condition) -> tuple[Tensor, Condition]:
+        """A translator's input, and the other slots."""
+        rest = {name: value for name, value in condition.values.items() if name != "source"}
+        return condition.values["source"], Condition(rest, {k: v for k, v in condition.present.items() if k in rest})
+
+
+def perturb(model: Model, seed: int = 0) -> None:
+    """Add noise to every parameter, deterministically: a tenth for vectors, 0.3 / sqrt(fan-in) for matrices and kernels."""
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 9
+            draw = Noise(_WEIGHTS + seed, torch.tensor([number])).normal(*parameter.shape, dtype=torch.float64)[0]
+            parameter.add_((0.3 / max(1, fan_in) ** 0.5 * draw).to(parameter))
+
+
+def _contents(dim: int, contents: Sequence[str]) -> list[str]:
+    """Vectors are features, and arrays with axes are not, where the family leaves a choice."""
+    features = [c for c in contents if c == "features"]
+    others = [c for c in contents if c != "features"]
+    return (features or others) if dim == 0 else (others or features)
+
+
+def _array(spec: ImageSpec, noise: Noise, dtype: torch.dtype) -> Tensor:
+    if spec.content == "features":
+        return noise.normal(*spec.size, dtype=dtype)
+    if spec.content == "labels":
+        classes = noise.integers(spec.channels, *spec.shape)
+        return torch.nn.functional.one_hot(classes, spec.channels).movedim(-1, 1).to(dtype)
+    low, high = spec.intensity.range
+    return low + (high - low) * noise.uniform(*spec.size, dtype=dtype)
