@@ -39,7 +39,7 @@ def image_specs(
     shape, content = draw(shapes(dims, max_side=max_side)), draw(st.sampled_from(list(contents)))
     channels = draw(st.integers(2 if content == "labels" else 1, max(2, max_channels)))
     spacing = draw(st.none() | st.tuples(*[st.sampled_from([0.5, 1.0, 3.0])] * len(shape))) if shape else None
-    return ImageSpec(channels=channels, shape=shape, spacing=spacing, content=content)
+    return ImageSpec(channels=channels, shape=shape, spacing=spacing, content=content)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------------- configurations

@@ -117,8 +117,8 @@ def global_rng_is_untouched(subject: Subject) -> None:
 
 
 def _random_state() -> tuple[bytes, Any, Any]:
-    kind, keys, *rest = np.random.get_state()
-    return torch.random.get_rng_state().numpy().tobytes(), random.getstate(), (kind, keys.tobytes(), tuple(rest))
+    numpys: Any = np.random.get_state()
+    return torch.random.get_rng_state().numpy().tobytes(), random.getstate(), (numpys[1].tobytes(), numpys[2:])
 
 
 @law("sampling")
