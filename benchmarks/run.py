@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("coupling", "ddpm", "parzen", "rejection", "training")
+CASES = ("coupling", "ddpm", "parzen", "rejection", "training", "flows-quality")
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     use_device(options.device)
     print("  ".join(f"{key}: {value}" for key, value in environment().items()))
     for name in options.only:
-        case = importlib.import_module(f"benchmarks.cases.{name}")
+        case = importlib.import_module(f"benchmarks.cases.{name.replace('-', '_')}")
         rounds = options.rounds or (3 if options.quick else 10)
         results = case.run(rounds=rounds, quick=options.quick)
         print(f"\n{table(results, case.BASELINE)}", flush=True)

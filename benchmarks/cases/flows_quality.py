@@ -1,0 +1,213 @@
+"""Held-out log-likelihood of flows on UCI tables: medgen, zuko and nflows, models of the same size under the same training loop.
+
+80/10/10 split by a seed, standardised by the training rows; Adam, batch and budget alike; the state that is best on the validation rows is
+tested. The libraries train in turn, an epoch each, so that epochs per second can be compared. The note has the test log-likelihood in
+nats, +- 2 standard errors of its mean, the number of parameters, and the difference to medgen's on the same rows with its own 2 errors.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import medgen
+from benchmarks.harness import Result, here
+from medgen.interfaces import Batch, PreparesOnData
+
+BASELINE = "zuko"
+HIDDEN = 128
+MODELS = ("made", "realnvp(5)", "maf(5)", "maf(10)", "spline_flow")
+BUDGET = {"protein": (50, 256), "gas": (120, 64), "parkinsons": (120, 128)}
+"""Epochs at most, and rows per batch."""
+PATIENCE = 15
+
+
+def table(name: str, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Training, validation and test rows, standardised; columns that do not vary are dropped."""
+    root = Path(os.environ.get("MEDGEN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    rows = np.loadtxt(root / "uci_tabular" / f"{name}.csv.gz", delimiter=",")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    first, second = int(0.8 * len(rows)), int(0.9 * len(rows))
+    train = rows[order[:first]]
+    rows = rows[:, train.std(0) > 1e-6]
+    train = rows[order[:first]]
+    rows = ((rows - train.mean(0)) / train.std(0)).astype(np.float32)
+    return tuple(torch.from_numpy(rows[part]).to(here()) for part in (order[:first], order[first:second], order[second:]))  # type: ignore[return-value]
+
+
+@dataclass
+class Player:
+    """A model under training."""
+
+    model: nn.Module
+    log_prob: Callable[[Tensor], Tensor]
+    seconds: list[float] = field(default_factory=list)
+    best: float = -float("inf")
+    state: dict[str, Any] = field(default_factory=dict)
+    stale: int = 0
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-3, foreach=True)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def epoch(self, rows: Tensor, batch: int, rate: float) -> None:
+        """One pass over the rows, timed."""
+        self.model.train()
+        self.optimizer.param_groups[0]["lr"] = rate
+        start = time.perf_counter()
+        for part in torch.randperm(len(rows), generator=self.generator).split(batch):
+            loss = -self.log_prob(rows[part]).mean()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+            self.optimizer.step()
+        self.seconds.append(time.perf_counter() - start)
+
+    @torch.no_grad()
+    def score(self, rows: Tensor) -> Tensor:
+        """Log-likelihood of each row."""
+        self.model.eval()
+        return torch.cat([self.log_prob(part) for part in rows.split(1000)])
+
+    def look(self, rows: Tensor) -> None:
+        """Keep the state that is best on the validation rows."""
+        value = self.score(rows).mean().item()
+        self.stale += 1
+        if value > self.best:
+            self.best, self.stale, self.state = value, 0, copy.deepcopy(self.model.state_dict())
+
+
+def by_medgen(name: str, rows: Tensor) -> Player:
+    """Families of medgen-flows."""
+    family, _, count = name.rstrip(")").partition("(")
+    hidden = {"hidden": [HIDDEN, HIDDEN]}
+    coupling = {"width": HIDDEN, "depth": 2}
+    config: dict[str, Any] = {
+        "made": hidden,
+        "maf": hidden | {"layers": int(count or 0)},
+        "realnvp": coupling | {"couplings": int(count or 0)},
+        "spline_flow": coupling | {"couplings": 5, "bins": 8},
+    }[family]
+    model = medgen.create(family, medgen.ImageSpec(channels=rows.shape[1], shape=(), content="features"), **config).to(here())
+    if isinstance(model, PreparesOnData):
+        with torch.no_grad():
+            model.prepare(lambda: (Batch(part) for part in rows.split(1000)))
+    assert isinstance(model, medgen.DensityModel)
+    return Player(model, model.log_prob)
+
+
+def by_zuko(name: str, rows: Tensor) -> Player:
+    """zuko.flows, its defaults but for the sizes."""
+    from zuko import flows
+
+    family, _, count = name.rstrip(")").partition("(")
+    dim, hidden = rows.shape[1], {"hidden_features": (HIDDEN, HIDDEN)}
+    flow: Any = {
+        "made": lambda: flows.MAF(dim, transforms=1, **hidden),
+        "maf": lambda: flows.MAF(dim, transforms=int(count), **hidden),
+        "realnvp": lambda: flows.MAF(dim, transforms=int(count), passes=2, **hidden),
+        "spline_flow": lambda: flows.NSF(dim, transforms=5, passes=2, bins=8, **hidden),
+    }[family]()
+    return Player(flow.to(here()), lambda x: flow().log_prob(x))
+
+
+def by_nflows(name: str, rows: Tensor) -> Player:
+    """nflows, as its examples build them."""
+    from nflows import distributions, flows, transforms
+    from nflows.nn.nets import MLP
+
+    family, _, count = name.rstrip(")").partition("(")
+    dim, base = rows.shape[1], distributions.StandardNormal([rows.shape[1]])
+    reverse = transforms.ReversePermutation
+
+    def masked() -> Any:
+        return transforms.MaskedAffineAutoregressiveTransform(dim, HIDDEN, num_blocks=2, use_residual_blocks=False)
+
+    def spline(number: int) -> Any:
+        mask = (torch.arange(dim) + number) % 2
+        return transforms.PiecewiseRationalQuadraticCouplingTransform(
+            mask, lambda i, o: MLP([i], [o], [HIDDEN, HIDDEN]), num_bins=8, tails="linear", tail_bound=5.0
+        )
+
+    def affine(number: int) -> Any:
+        mask = (torch.arange(dim) + number) % 2
+        return transforms.AffineCouplingTransform(mask, lambda i, o: MLP([i], [o], [HIDDEN, HIDDEN]))
+
+    parts = {
+        "made": lambda: [masked()],
+        "maf": lambda: [p for _ in range(int(count)) for p in (masked(), reverse(dim))],
+        "realnvp": lambda: [affine(k) for k in range(int(count))],
+        "spline_flow": lambda: [spline(k) for k in range(5)],
+    }[family]()
+    flow = flows.Flow(transforms.CompositeTransform(parts), base).to(here())
+    return Player(flow, flow.log_prob)
+
+
+LIBRARIES: dict[str, Callable[[str, Tensor], Player]] = {"medgen": by_medgen, "zuko": by_zuko, "nflows": by_nflows}
+
+
+def one(data: str, name: str, epochs: int, batch: int, limit: int | None) -> list[Result]:
+    """All libraries on one table and one model."""
+    train, val, test = table(data)
+    train = train[:limit]
+    case, players, notes = f"{data}, {name}", {}, {}
+    for library, make in LIBRARIES.items():
+        torch.manual_seed(0)
+        try:
+            players[library] = make(name, train)
+        except ImportError as error:
+            notes[library] = f"not installed ({error})"
+    shuffle = random.Random(0)
+    for number in range(epochs):
+        rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * number / epochs))
+        turn = list(players)
+        shuffle.shuffle(turn)
+        for library in turn:
+            if players[library].stale < PATIENCE:
+                players[library].epoch(train, batch, float(rate))
+                players[library].look(val)
+    scores = {}
+    for library, player in players.items():
+        player.model.load_state_dict(player.state)
+        scores[library] = player.score(test).double()
+    return [_result(case, library, players, scores) for library in players] + [Result(case, k, note=v) for k, v in notes.items()]
+
+
+def _result(case: str, library: str, players: dict[str, Player], scores: dict[str, Tensor]) -> Result:
+    mine, base = players[library].seconds, players.get(BASELINE, players["medgen"]).seconds
+    ratios = [a / b for a, b in zip(base, mine, strict=False)]
+    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    size = sum(p.numel() for p in players[library].model.parameters())
+    note = f"{_mean(scores[library])} nats, {size:,} parameters, {len(mine)} epochs"
+    if library != "medgen":
+        note += f"; minus medgen {_mean(scores[library] - scores['medgen'])}"
+    return Result(case, library, mine, 1.0, "epochs", statistics.median(ratios), (quartiles[0], quartiles[2]), note=note)
+
+
+def _mean(values: Tensor) -> str:
+    return f"{values.mean():.3f} +- {2 * values.std() / len(values) ** 0.5:.3f}"
+
+
+def run(*, rounds: int, quick: bool) -> list[Result]:  # noqa: ARG001  (epochs are the rounds)
+    """All tables and models; quick: two epochs of two models on 500 rows."""
+    root = Path(os.environ.get("MEDGEN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    results = []
+    for data, (epochs, batch) in BUDGET.items():
+        if not (root / "uci_tabular" / f"{data}.csv.gz").is_file():
+            results.append(Result(data, "medgen", note="no data: set MEDGEN_DATA to the folder that holds uci_tabular"))
+            continue
+        for name in ("maf(5)", "spline_flow") if quick else MODELS:
+            results += one(data, name, 2 if quick else epochs, batch, 500 if quick else None)
+            print("\n".join(f"{r.case:24} {r.rival:8} x {r.ratio:.2f}  {r.note}" for r in results[-3:]), flush=True)
+    return results
