@@ -4,6 +4,7 @@ from medgen.ops.affine_coupling import additive_coupling, affine_coupling
 from medgen.ops.coupling_chain import CouplingLayer, coupling_chain
 from medgen.ops.ddpm_sample import ddpm_sample, ddpm_sample_mlp
 from medgen.ops.ddpm_step import StepTable, ddpm_step, step_table
+from medgen.ops.made import made_invert
 from medgen.ops.parzen import parzen_log_density, parzen_topk
 from medgen.ops.philox import philox_integers, philox_normal, philox_uniform
 from medgen.ops.rejection import RejectionStep, parzen_draw, rejection_step
@@ -19,6 +20,7 @@ __all__ = [
     "ddpm_sample",
     "ddpm_sample_mlp",
     "ddpm_step",
+    "made_invert",
     "parzen_draw",
     "parzen_log_density",
     "parzen_topk",

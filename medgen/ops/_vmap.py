@@ -39,6 +39,8 @@ def by_rows(name: str, *rows: int) -> Callable[..., Any]:
         folded = list(args)
         for place in rows:
             value, dim = args[place], in_dims[place]
+            if value is None:  # an optional argument left out
+                continue
             moved = value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
             batch = moved.shape[:2]
             folded[place] = moved.flatten(0, 1).contiguous()
