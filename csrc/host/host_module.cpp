@@ -1,16 +1,22 @@
 // csrc/core as a Python module over NumPy arrays, so that hypothesis can test the very lines that the kernels run. Not shipped in wheels.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 
 #include "core/affine.h"
+#include "core/ddpm.h"
 #include "core/exp.h"
 #include "core/logsumexp.h"
 #include "core/normal.h"
+#include "core/parzen.h"
 #include "core/philox.h"
+#include "core/rq_spline.h"
 
 namespace py = pybind11;
 using namespace medgen;
@@ -75,6 +81,31 @@ void add_coupling(py::module_& module, const char* name) {
   });
 }
 
+// A bin as x, w, y, h, d0, d1.
+using Six = std::array<double, 6>;
+
+Bin<double> bin_of(const Six& v) { return {v[0], v[1], v[2], v[3], v[4], v[5]}; }
+
+// (value, log-derivative) at theta of the bin's width.
+std::pair<double, double> bin_value(const Six& six, double theta) {
+  const Bin<double> b = bin_of(six);
+  const Rational<double> r = rational(b, theta);
+  return {b.y + b.h * r.p, bin_log_slope(r)};
+}
+
+// Of A value + B log-derivative: by the input, then by x, w, y, h, d0, d1.
+std::array<double, 7> bin_gradients_of(const Six& six, double theta, double A, double B) {
+  const Bin<double> b = bin_of(six);
+  const BinGradients<double> g = bin_gradients(b, rational(b, theta), A, B);
+  return {g.input, g.x, g.w, g.y, g.h, g.d0, g.d1};
+}
+
+template <class T>
+T mean_of_step(const std::array<T, kStepColumns>& row, T x, T output, std::optional<T> clip) {
+  const Step<T> c = step_of(row.data());
+  return clip.has_value() ? step_mean<true>(c, x, output, *clip) : step_mean<false>(c, x, output, T(0));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(medgen_host, module) {
@@ -86,8 +117,20 @@ PYBIND11_MODULE(medgen_host, module) {
   UNARY(fast_exp);
   UNARY(fast_log);
   UNARY(fast_tanh);
+  UNARY(softplus);
+  UNARY(sigmoid);
   module.def("exp2_float", py::vectorize([](float f) { return Exp2<float>::fraction(f); }));
   module.def("exp2_double", py::vectorize([](double f) { return Exp2<double>::fraction(f); }));
+  module.def("bin_value", &bin_value);
+  module.def("bin_inverse", [](const Six& six, double y) { return bin_inverse(bin_of(six), y); });
+  module.def("bin_gradients", &bin_gradients_of);
+  module.def("step_mean_float", &mean_of_step<float>);
+  module.def("step_mean_double", &mean_of_step<double>);
+  module.def("step_is_noisy", &step_is_noisy<double>);
+  module.def("form_of", [](double norm2, std::int64_t dim, bool wide) { return static_cast<int>(form_of(norm2, dim, wide)); });
+  module.def("too_far", [](int form, double log_sum, std::int64_t dim, std::int64_t points) {
+    return too_far(static_cast<Form>(form), log_sum, dim, points);
+  });
   module.def("log_sum", &log_sum);
   module.def("merge", &merge);
   add_coupling<Bound::kNone>(module, "coupling_none");

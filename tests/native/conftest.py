@@ -1,11 +1,14 @@
-"""A machine in a folder: an empty cache, and compilers that are scripts."""
+"""A machine in a folder: an empty cache, and compilers that are scripts; and csrc/core as a module."""
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from medgen import native
 from medgen.errors import NativeOpsWarning
 from medgen.native import loader
+from medgen.native.plan import host_plan
+from medgen.native.toolchain import sources
 
 SCRIPT = """\
 #!/bin/sh
@@ -89,3 +95,21 @@ def machine(tmp_path, a_library, monkeypatch) -> Iterator[Machine]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", NativeOpsWarning)
         yield made
+
+
+@pytest.fixture(scope="session")
+def core():
+    """The module, built once into the user's cache."""
+    pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed")
+    wanted = native.policy()
+    try:
+        compiler = native.compiler(wanted)
+    except native.ToolchainError as error:
+        pytest.skip(str(error))
+    folders = (Path(pybind11.get_include()), Path(sysconfig.get_paths()["include"]))
+    versions = {"python": sysconfig.get_config_var("SOABI"), "pybind11": pybind11.__version__}
+    plan = host_plan(sources(), compiler=compiler, folders=folders, versions=versions, extra=wanted.flags)
+    loader = importlib.machinery.ExtensionFileLoader("medgen_host", str(native.build(plan, wanted.cache)))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("medgen_host", loader))
+    loader.exec_module(module)
+    return module

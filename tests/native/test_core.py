@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sysconfig
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgen import native
-from medgen.native.plan import host_plan
-from medgen.native.toolchain import sources
 from medgen.ops.reference.philox import normal_from_bits, philox4x32, uniform_from_bits
 
 WORD = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 511, 512, 2**29, 2**30, 2**31 - 1, 2**31, 0xB504F333, 2**32 - 2**8, 2**32 - 1])
-
-
-@pytest.fixture(scope="module")
-def core():
-    """The module, built once into the user's cache."""
-    pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed")
-    wanted = native.policy()
-    try:
-        compiler = native.compiler(wanted)
-    except native.ToolchainError as error:
-        pytest.skip(str(error))
-    folders = (Path(pybind11.get_include()), Path(sysconfig.get_paths()["include"]))
-    versions = {"python": sysconfig.get_config_var("SOABI"), "pybind11": pybind11.__version__}
-    plan = host_plan(sources(), compiler=compiler, folders=folders, versions=versions, extra=wanted.flags)
-    loader = importlib.machinery.ExtensionFileLoader("medgen_host", str(native.build(plan, wanted.cache)))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("medgen_host", loader))
-    loader.exec_module(module)
-    return module
 
 
 class TestNoise:
