@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,8 @@ class Generator(Model):
 class DensityModel(Model):
     """A model with a log-density, exact, bounded from below, or estimated."""
 
-    log_prob_kind: ClassVar[Literal["exact", "bound", "estimate"]]
+    log_prob_kind: Literal["exact", "bound", "estimate"]
+    """What `log_prob` is. Of the family, or of the model where its configuration decides."""
 
     log_prob_measure: Literal["density", "mass"] = "density"
     """Density with respect to model units, which changes with the units; or probability mass of discrete values, which does not."""

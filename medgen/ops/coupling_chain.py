@@ -35,9 +35,7 @@ class CouplingLayer:
     def parameters_of(self, x: Tensor) -> Tensor:
         """The conditioner's output for x, or for y: they agree where it looks."""
         number, split = reference.MASKS.index(self.mask), x.shape[1] // 2 if self.split is None else self.split
-        if number >= 4:
-            return self.conditioner(reference.put(x, torch.zeros_like(x), number, split))
-        return self.conditioner(reference.take(x, number ^ 1, split))  # the other part
+        return self.conditioner(reference.passed(x, number, split))
 
     def apply_(self, x: Tensor, out: Tensor, *, inverse: bool) -> Tensor:
         """Write the transform of x into `out`, perhaps x; return the log-det."""

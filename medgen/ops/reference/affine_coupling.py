@@ -20,6 +20,7 @@ __all__ = [
     "bounded",
     "check",
     "check_affine",
+    "passed",
     "put",
     "take",
     "total",
@@ -70,6 +71,11 @@ def take(x: Tensor, mask: int, split: int) -> Tensor:
     if mask >= 4:
         return x
     return (x[:, :split], x[:, split:], x[:, 0::2], x[:, 1::2])[mask]
+
+
+def passed(x: Tensor, mask: int, split: int) -> Tensor:
+    """What a conditioner sees: the other part along dim 1; for a checkerboard all of x with its transformed sites set to 0."""
+    return put(x, torch.zeros_like(x), mask, split) if mask >= 4 else take(x, mask ^ 1, split)
 
 
 def put(x: Tensor, part: Tensor, mask: int, split: int) -> Tensor:

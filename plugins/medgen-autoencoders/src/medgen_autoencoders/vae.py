@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class GaussianVae(Generator, DensityModel, LatentModel):
     ELBO = E_q[ln p(x|z,c)] - KL[q(z|x,c) || p(z|c)] <= ln p(x|c)
     """
 
-    log_prob_kind: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
+    log_prob_kind: Literal["exact", "bound", "estimate"] = "bound"
     config: VaeConfig
 
     def __init__(self, config: VaeConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec], embedding_width: int) -> None:

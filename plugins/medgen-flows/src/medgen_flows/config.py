@@ -8,7 +8,7 @@ from pydantic import Field
 
 import medgen
 
-__all__ = ["AutoregressiveConfig", "FlowConfig", "MadeConfig", "MafConfig"]
+__all__ = ["AutoregressiveConfig", "CouplingConfig", "FlowConfig", "MadeConfig", "MafConfig", "RealNvpConfig"]
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -16,7 +16,18 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 class FlowConfig(medgen.Config):
     """What all flows share."""
 
+    dequantise: Literal["auto", "none", "uniform", "variational"] = Field(
+        "auto",
+        description="Noise that fills the cells between stored integers: log_prob then bounds their mass; auto: uniform for integers.",
+    )
+    logit_alpha: float = Field(
+        0.0, ge=0, lt=0.5, description="Flow on logit(alpha + (1 - 2 alpha) x) of images scaled to [0, 1], which no sample leaves; 0: on x."
+    )
+    conditional: bool = Field(True, description="Model p(x | conditions) where the data has labels or attributes; false: p(x).")
     condition_width: int = Field(32, ge=1, le=4096, description="Features of each condition's embedding.")
+    condition_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of training samples whose conditions are hidden; above 0 the model also works without them."
+    )
     temperature: float = Field(1.0, gt=0, le=2, description="Factor on the base distribution's noise when sampling.")
 
 
@@ -39,3 +50,25 @@ class MafConfig(AutoregressiveConfig):
     """Masked autoregressive flow."""
 
     layers: int = Field(5, ge=1, le=64, description="Masked networks on top of each other.")
+
+
+class CouplingConfig(FlowConfig):
+    """What flows of couplings share."""
+
+    width: int = Field(64, ge=1, le=4096, description="Features of the hidden layers of each coupling's network.")
+    depth: int = Field(2, ge=1, le=64, description="Hidden layers (vectors) or residual blocks (images) of each coupling's network.")
+    s_max: float = Field(2.0, gt=0, le=10, description="Bound of the log-scale of affine couplings, in nats.")
+    levels: int = Field(2, ge=1, le=10, description="Resolutions (images), each half the last; half of the values leave at each.")
+
+
+class RealNvpConfig(CouplingConfig):
+    """RealNVP."""
+
+    logit_alpha: float = Field(
+        0.05,
+        ge=0,
+        lt=0.5,
+        description="Flow on logit(alpha + (1 - 2 alpha) x) of images scaled to [0, 1], which no sample leaves; 0: on x.",
+    )
+    couplings: int = Field(8, ge=1, le=1000, description="Couplings (vectors).")
+    couplings_per_mask: int = Field(3, ge=1, le=100, description="Couplings per kind of mask at each resolution (images).")

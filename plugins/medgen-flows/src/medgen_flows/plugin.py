@@ -21,12 +21,32 @@ _MAF = medgen.Reference(
     url="https://arxiv.org/abs/1705.07057",
 )
 
-_CONDITIONS = (medgen.ConditionSlot(name="label", kind="label"), medgen.ConditionSlot(name="attributes", kind="attributes"))
+_REALNVP = medgen.Reference(
+    title="Density estimation using Real NVP",
+    authors="L. Dinh, J. Sohl-Dickstein, S. Bengio",
+    year=2016,
+    url="https://arxiv.org/abs/1605.08803",
+)
+
+_CONDITIONS = (
+    medgen.ConditionSlot(name="label", kind="label"),
+    medgen.ConditionSlot(name="attributes", kind="attributes"),
+    medgen.ConditionSlot(name="mask", kind="image"),
+)
 
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """made, maf."""
+    """realnvp, made, maf."""
+    yield _flow(
+        "realnvp",
+        "medgen_flows.realnvp:RealNvp",
+        "RealNvpConfig",
+        "RealNVP: affine couplings; images at several resolutions with checkerboard and channel masks",
+        (_REALNVP,),
+        {"width": 8, "depth": 1, "couplings": 2, "couplings_per_mask": 2, "levels": 2},
+        ops=("affine_coupling",),
+    )
     yield _autoregressive("made", "Made", "Masked autoencoder: exact density in one pass, every value given those before", (_MADE,))
     yield _autoregressive("maf", "Maf", "Masked autoregressive flow: a stack of masked autoencoders", (_MAF,), {"layers": 2})
 
@@ -35,20 +55,37 @@ def _autoregressive(
     name: str, model: str, summary: str, references: tuple[medgen.Reference, ...], tiny: dict[str, object] | None = None
 ) -> medgen.FamilySpec:
     """A family of one network over all values of a sample, whatever its axes."""
+    return _flow(
+        name,
+        f"medgen_flows.autoregressive:{model}",
+        f"{model}Config",
+        summary,
+        references,
+        {"hidden": [16], **(tiny or {})},
+        ops=("made_invert", "affine_coupling"),
+    )
+
+
+def _flow(
+    name: str,
+    model: str,
+    config: str,
+    summary: str,
+    references: tuple[medgen.Reference, ...],
+    tiny: dict[str, object],
+    *,
+    dims: tuple[int, ...] = (0, 1, 2, 3),
+    ops: tuple[str, ...] = (),
+) -> medgen.FamilySpec:
     return medgen.FamilySpec(
         name=name,
         interfaces=("generator", "density", "latent"),
-        model=f"medgen_flows.autoregressive:{model}",
-        config=f"medgen_flows.config:{model}Config",
+        model=model,
+        config=f"medgen_flows.config:{config}",
         capabilities=medgen.Capabilities(
-            spatial_dims=(0, 1, 2, 3),
-            contents=("intensity", "features"),
-            conditions=_CONDITIONS,
-            log_prob="exact",
-            invertible=True,
-            ops=("made_invert", "affine_coupling"),
+            spatial_dims=dims, contents=("intensity", "features"), conditions=_CONDITIONS, log_prob="exact", invertible=True, ops=ops
         ),
-        tiny={"hidden": [16], **(tiny or {})},
+        tiny=tiny,
         summary=summary,
         references=references,
     )
