@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.ops._define import define, ensure_native
+from medgen.ops._coupling import MASKS, NATIVE, Mask, check_out, compute_dtype, folded, mask_number, number_of, refuse_gradients
+from medgen.ops._define import define
 from medgen.ops.reference import affine_coupling as reference
 
 __all__ = ["Bound", "Mask", "additive_coupling", "affine_coupling"]
 
-Mask = Literal["first", "second", "even", "odd", "checkerboard_even", "checkerboard_odd"]
 Bound = Literal["none", "tanh", "soft"]
 
-_MASKS = {name: number for number, name in enumerate(reference.MASKS)}
-_READY: set[torch.device] = set()  # devices whose native ops were looked for
 _BOUNDS = {name: number for number, name in enumerate(reference.BOUNDS)}
-
-
-def folded(name: str) -> Callable[..., Any]:
-    """The vmap rule of the op `name` whose tensors are all [B, ...]: the mapped axis joins the batch, and leaves it in every output."""
-
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-        n = info.batch_size
-
-        def fold(value: Any, dim: int | None) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            moved = value.expand(n, *value.shape) if dim is None else value.movedim(dim, 0)
-            return moved.flatten(0, 1)
-
-        out = getattr(torch.ops.medgen, name).default(*(fold(value, dim) for value, dim in zip(args, in_dims, strict=True)))
-        several = out if isinstance(out, tuple) else (out,)
-        # an empty tensor stands for no gradient
-        unfolded = tuple(v.unflatten(0, (n, -1 if v.shape[0] else 0)) if v.dim() > 1 or v.numel() else v.expand(n, 0) for v in several)
-        return (unfolded, (0,) * len(unfolded)) if isinstance(out, tuple) else (unfolded[0], 0)
-
-    return rule
 
 
 def _affine_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
@@ -72,7 +48,7 @@ _gradients_op = define(
 def _gradients(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Any, ...]:
     side, log_scale = ctx.saved_tensors
     # Under create_graph the formula in PyTorch, so that any further order is autograd's business.
-    op = reference.affine_gradients if torch.is_grad_enabled() else (_gradients_op if by_registered_autograd() else _gradients_call)
+    op = reference.affine_gradients if torch.is_grad_enabled() else _gradients_op
     x, s, t = op(grad_y, grad_log_det, side, log_scale, ctx.packed, *ctx.form)
     return x, s, None if ctx.packed else t, None, None, None, None, None
 
@@ -131,35 +107,6 @@ _additive_out_op = define(
 )
 
 
-# Below OpOverload.__call__, which costs as much as a small coupling.
-_affine_call, _affine_out_call, _gradients_call = _affine_op._op, _affine_out_op._op, _gradients_op._op
-
-
-class _Affine(torch.autograd.Function):
-    """What torch.library's autograd does, at half its cost per call."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        with torch._C._AutoDispatchBelowAutograd():
-            output = _affine_call(*inputs)
-        _save(ctx, inputs, output)
-        return output
-
-    backward = staticmethod(_gradients)
-
-
-class _AffineOfFunc(torch.autograd.Function):
-    """The same for torch.func, which torch.library's autograd does not serve."""
-
-    generate_vmap_rule = True
-    setup_context = staticmethod(_save)
-    backward = staticmethod(_gradients)
-
-    @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-        return _affine_op(*inputs)
-
-
 def affine_coupling(
     x: Tensor,
     log_scale: Tensor,
@@ -203,28 +150,25 @@ def affine_coupling(
     >>> affine_coupling(y, p, bound="none", inverse=True)[0]
     tensor([[1., 2., 3., 4.]])
     """
-    form = (_number(_MASKS, mask, "mask"), x.size(1) // 2 if split is None else split, _number(_BOUNDS, bound, "bound"), s_max, inverse)
     if not s_max > 0.0:
         raise ConfigError(f"`s_max` must be > 0; got {s_max}.")
-    if (device := x.device) not in _READY:
-        ensure_native(device)
-        _READY.add(device)
+    try:  # this function's own time is a quarter of a small call
+        form = (MASKS[mask], x.size(1) // 2 if split is None else split, _BOUNDS[bound], s_max, inverse)
+    except KeyError:
+        number_of(MASKS, mask, "mask")
+        number_of(_BOUNDS, bound, "bound")
+        raise
     dtype = x.dtype
-    if dtype is not log_scale.dtype or (shift is not None and shift.dtype is not dtype) or dtype not in _NATIVE:
+    if dtype is not log_scale.dtype or (shift is not None and shift.dtype is not dtype) or dtype not in NATIVE:
         return _cast_affine(x, log_scale, shift, form, out)
-    if by_registered_autograd():
-        if out is not None:
-            return out, _affine_out_op(x, log_scale, shift, *form, out)
-        return (_affine_op if torch.compiler.is_compiling() else _AffineOfFunc.apply)(x, log_scale, shift, *form)
     try:
-        if out is not None:
-            refuse_gradients(x, log_scale, shift)
-            return out, mutated(out, _affine_out_call(x, log_scale, shift, *form, out))
-        if torch.is_grad_enabled() and (x.requires_grad or log_scale.requires_grad or (shift is not None and shift.requires_grad)):
-            return _Affine.apply(x, log_scale, shift, *form)
-        with torch._C._AutoDispatchBelowAutograd():
-            return _affine_call(x, log_scale, shift, *form)
+        if out is None:
+            return _affine_op(x, log_scale, shift, *form)
+        refuse_gradients(x, log_scale, shift)
+        return out, _affine_out_op(x, log_scale, shift, *form, out)
     except RuntimeError:
+        if torch.compiler.is_compiling():
+            raise
         reference.check_affine(x, log_scale, shift, form[0], form[1])
         check_out(out, x)
         raise
@@ -240,16 +184,15 @@ def additive_coupling(
     >>> additive_coupling(torch.zeros(1, 4), torch.tensor([[5.0, 6.0]]), mask="odd")
     (tensor([[0., 5., 0., 6.]]), tensor([0.]))
     """
-    form = (_number(_MASKS, mask, "mask"), x.size(1) // 2 if split is None else split, inverse)
+    form = (mask_number(mask), x.size(1) // 2 if split is None else split, inverse)
     wide = compute_dtype(x, shift)
     log_det, shift = torch.zeros(x.shape[:1], dtype=wide, device=x.device), shift.to(wide)
-    ensure_native(x.device)
     try:
         if out is None:
             return _additive_op(x.to(wide), shift, *form).to(x.dtype), log_det
         refuse_gradients(x, shift, None)
         if out.dtype is wide and x.dtype is wide:
-            mutated(out, _additive_out_op(x, shift, *form, out))
+            _additive_out_op(x, shift, *form, out)
         else:
             out.copy_(_additive_op(x.to(wide), shift, *form))
         return out, log_det
@@ -257,14 +200,6 @@ def additive_coupling(
         reference.check(x, shift, form[0], form[1], 1, "shift")
         check_out(out, x)
         raise
-
-
-_NATIVE = (torch.float32, torch.float64)
-
-
-def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """float64 where any is, else float32."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def _cast_affine(
@@ -281,38 +216,3 @@ def _cast_affine(
         return y.to(x.dtype), log_det
     refuse_gradients(x, log_scale, shift)
     return out.copy_(y), log_det
-
-
-def _number(names: dict[str, int], name: str, argument: str) -> int:
-    try:
-        return names[name]
-    except KeyError:
-        raise ConfigError(f"`{argument}` must be one of {', '.join(names)}; got {name!r}.") from None
-
-
-def mask_number(mask: str) -> int:
-    """What an op's schema holds for a mask."""
-    return _number(_MASKS, mask, "mask")
-
-
-def refuse_gradients(x: Tensor, first: Tensor, second: Tensor | None) -> None:
-    if torch.is_grad_enabled() and (x.requires_grad or first.requires_grad or (second is not None and second.requires_grad)):
-        raise ConfigError("`out` must be None where gradients are needed; got a tensor. Call under torch.no_grad(), or without out.")
-
-
-def check_out(out: Tensor | None, x: Tensor) -> None:
-    """Raise ConfigError where `out` cannot hold the transform of x."""
-    if out is not None and (out.shape != x.shape or out.dtype != x.dtype or not (out.numel() == 0 or out[0].is_contiguous())):
-        raise ConfigError(f"`out` must be {x.dtype} {list(x.shape)}, contiguous in each sample; got {out.dtype} {list(out.shape)}.")
-
-
-def mutated(out: Tensor, result: Any) -> Any:
-    """Tell autograd that whoever saved `out` holds something else now."""
-    if not torch.compiler.is_compiling():
-        torch.autograd.graph.increment_version(out)
-    return result
-
-
-def by_registered_autograd() -> bool:
-    """torch.compile and torch.func need the op's registered autograd; ordinary calls take a shorter way."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

@@ -7,17 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgen.ops._define import define, ensure_native
-from medgen.ops.affine_coupling import (
-    Mask,
-    by_registered_autograd,
-    check_out,
-    compute_dtype,
-    folded,
-    mask_number,
-    mutated,
-    refuse_gradients,
-)
+from medgen.ops._coupling import Mask, check_out, compute_dtype, folded, mask_number, refuse_gradients
+from medgen.ops._define import define
 from medgen.ops.reference import rq_spline as reference
 
 __all__ = ["rq_spline_coupling"]
@@ -71,17 +62,6 @@ _out_op = define(
 )
 
 
-class _Spline(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        with torch._C._AutoDispatchBelowAutograd():
-            output = _op(*inputs)
-        _save(ctx, inputs, output)
-        return output
-
-    backward = staticmethod(_gradients)
-
-
 def rq_spline_coupling(
     x: Tensor,
     parameters: Tensor,
@@ -122,20 +102,15 @@ def rq_spline_coupling(
     form = (bins, tail, mask_number(mask), x.size(1) // 2 if split is None else split, inverse)
     wide = compute_dtype(x, parameters)
     wide_x, wide_p = x.to(wide), parameters.to(wide)
-    ensure_native(x.device)
     reference.check_spline(x, parameters, *form[:4])
     if out is not None:
         refuse_gradients(x, parameters, None)
         check_out(out, x)
         if x.dtype is wide:
-            return out, mutated(out, _out_op(x, wide_p, *form, out))
+            return out, _out_op(x, wide_p, *form, out)
         y, log_det = _op(wide_x, wide_p, *form)
         return out.copy_(y), log_det
-    if by_registered_autograd():
-        call = _op if torch.compiler.is_compiling() else reference.rq_spline_coupling
-    elif torch.is_grad_enabled() and (x.requires_grad or parameters.requires_grad):
-        call = _Spline.apply
-    else:
-        call = _op
-    y, log_det = call(wide_x, wide_p, *form)
+    # autograd under torch.func cannot go through the op's gradients
+    by_func = torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
+    y, log_det = (reference.rq_spline_coupling if by_func else _op)(wide_x, wide_p, *form)
     return y.to(x.dtype), log_det
