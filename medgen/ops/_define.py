@@ -14,7 +14,7 @@ from torch.autograd.function import _SingleLevelFunction
 
 from medgen import native
 
-__all__ = ["NAMES", "define", "ensure_native"]
+__all__ = ["NAMES", "define", "ensure_native", "under_func"]
 
 _LIBRARY = torch.library.Library("medgen", "DEF")
 
@@ -60,6 +60,8 @@ def define(
         for device in ("cpu", "cuda"):
             torch.library.register_autocast(qualified, device, autocast, lib=_LIBRARY)
     NAMES.append(name)
+    if any(str(a.type) == "List[Tensor]" for a in overload._schema.arguments):
+        return overload  # torch.library looks into lists, an autograd.Function does not
     if backward is not None and setup_context is not None:
         return _differentiable(overload, backward, setup_context)
     written = [i for i, a in enumerate(overload._schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
@@ -135,6 +137,11 @@ def _differentiable(overload: Any, backward: Callable[..., Any], setup_context: 
             return short(*args)
 
     return call
+
+
+def under_func() -> bool:
+    """Whether torch.func transforms this call, and torch.compile does not trace it."""
+    return torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
 
 
 def ensure_native(device: torch.device) -> bool:

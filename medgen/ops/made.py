@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.ops._define import define, ensure_native
+from medgen.ops._coupling import compute_dtype
+from medgen.ops._define import define, ensure_native, under_func
 from medgen.ops._vmap import by_rows
-from medgen.ops.affine_coupling import by_registered_autograd, compute_dtype
 from medgen.ops.reference import made as reference
 
 __all__ = ["Activation", "Form", "made_invert"]
@@ -140,7 +140,7 @@ def made_invert(
         raise ConfigError(f"`degrees` must begin with a permutation of 1..{z.shape[1]}; got {degrees[0].tolist()}.")
     ensure_native(z.device)
     # torch.func has no rule for the gradient of an op of the library; the reference it can take apart
-    call = reference.made_invert if by_registered_autograd() and not torch.compiler.is_compiling() else _op
+    call = reference.made_invert if under_func() else _op
     x, log_det = call(*inputs, extra, *numbers)
     return x.to(z.dtype), log_det
 

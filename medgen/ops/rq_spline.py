@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medgen.ops._coupling import Mask, check_out, compute_dtype, folded, mask_number, refuse_gradients
-from medgen.ops._define import define
+from medgen.ops._define import define, under_func
 from medgen.ops.reference import rq_spline as reference
 
 __all__ = ["rq_spline_coupling"]
@@ -111,6 +111,5 @@ def rq_spline_coupling(
         y, log_det = _op(wide_x, wide_p, *form)
         return out.copy_(y), log_det
     # autograd under torch.func cannot go through the op's gradients
-    by_func = torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
-    y, log_det = (reference.rq_spline_coupling if by_func else _op)(wide_x, wide_p, *form)
+    y, log_det = (reference.rq_spline_coupling if under_func() else _op)(wide_x, wide_p, *form)
     return y.to(x.dtype), log_det
