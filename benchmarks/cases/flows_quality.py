@@ -122,10 +122,20 @@ def by_zuko(name: str, rows: Tensor) -> Player:
     return Player(flow.to(here()), lambda x: flow().log_prob(x))
 
 
+class _Perceptron(nn.Sequential):
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+def perceptron(inputs: int, outputs: int) -> nn.Module:
+    """A plain network, where nflows' examples have a residual one of twice the depth."""
+    relu = nn.ReLU()
+    return _Perceptron(nn.Linear(inputs, HIDDEN), relu, nn.Linear(HIDDEN, HIDDEN), relu, nn.Linear(HIDDEN, outputs))
+
+
 def by_nflows(name: str, rows: Tensor) -> Player:
     """nflows, as its examples build them."""
     from nflows import distributions, flows, transforms
-    from nflows.nn.nets import MLP
 
     family, _, count = name.rstrip(")").partition("(")
     dim, base = rows.shape[1], distributions.StandardNormal([rows.shape[1]])
@@ -136,13 +146,11 @@ def by_nflows(name: str, rows: Tensor) -> Player:
 
     def spline(number: int) -> Any:
         mask = (torch.arange(dim) + number) % 2
-        return transforms.PiecewiseRationalQuadraticCouplingTransform(
-            mask, lambda i, o: MLP([i], [o], [HIDDEN, HIDDEN]), num_bins=8, tails="linear", tail_bound=5.0
-        )
+        return transforms.PiecewiseRationalQuadraticCouplingTransform(mask, perceptron, num_bins=8, tails="linear", tail_bound=5.0)
 
     def affine(number: int) -> Any:
         mask = (torch.arange(dim) + number) % 2
-        return transforms.AffineCouplingTransform(mask, lambda i, o: MLP([i], [o], [HIDDEN, HIDDEN]))
+        return transforms.AffineCouplingTransform(mask, perceptron)
 
     parts = {
         "made": lambda: [masked()],
