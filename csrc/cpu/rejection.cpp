@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/draw.h"
 #include "core/logsumexp.h"
 #include "core/parzen.h"
 #include "cpu/parzen_pack.h"
@@ -35,22 +36,6 @@ void words_of(std::uint32_t* first, std::uint32_t* second, const std::int64_t* i
   }
 }
 
-// (word + 1/2) / 2^32, strictly inside (0, 1).
-double unit_of(std::uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }
-
-std::int64_t chosen(const ParzenSource& source, std::uint32_t word) {
-  const std::int64_t n = source.points.count;
-  if (source.cumulative == nullptr) return static_cast<std::int64_t>((static_cast<unsigned __int128>(word) * static_cast<std::uint64_t>(n)) >> 32);
-  const double u = unit_of(word) * source.cumulative[n - 1];
-  std::int64_t low = 0, high = n - 1;  // the first whose running sum exceeds u
-  while (low < high) {
-    const std::int64_t middle = (low + high) / 2;
-    if (source.cumulative[middle] > u) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
 // out = base + L noise, one row; accumulated in double and rounded once.
 template <class T, class Base>
 void shifted(const ParzenRows& like, const Base* base, const T* noise, T* out) {
@@ -74,7 +59,10 @@ template <class T>
 void draw_rows(const ParzenSource& source, const std::uint32_t* choice, const T* noise, std::int64_t n, T* out) {
   const std::int64_t dim = source.points.dim;
   const T* points = static_cast<const T*>(source.points.data);
-  for (std::int64_t i = 0; i < n; ++i) shifted(source.points, points + chosen(source, choice[i]) * dim, noise + i * dim, out + i * dim);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const T* base = points + chosen_point(source.cumulative, source.points.count, choice[i]) * dim;
+    shifted(source.points, base, noise + i * dim, out + i * dim);
+  }
 }
 
 template <class T>
