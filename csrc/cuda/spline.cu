@@ -72,7 +72,7 @@ __device__ __forceinline__ std::int64_t base_of(const Args<T>& a, std::int64_t p
 }
 
 template <class T, bool kInverse>
-__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const Args<T> a) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 0) forward_kernel(const Args<T> a) {
   const Layout& l = a.layout;
   for (std::int64_t q = blockIdx.x; q < l.batch * a.chunks; q += gridDim.x) {
     const std::int64_t b = q / a.chunks, first = (q - b * a.chunks) * a.size, last = first + a.size < l.count ? first + a.size : l.count;
