@@ -21,6 +21,8 @@
 namespace py = pybind11;
 using namespace medgen;
 
+void add_split(py::module_& module);  // split.cpp
+
 namespace {
 
 template <class T>
@@ -136,4 +138,5 @@ PYBIND11_MODULE(medgen_host, module) {
   add_coupling<Bound::kNone>(module, "coupling_none");
   add_coupling<Bound::kTanh>(module, "coupling_tanh");
   add_coupling<Bound::kSoft>(module, "coupling_soft");
+  add_split(module);
 }

@@ -145,3 +145,60 @@ class TestCoupling:
             for k in range(3)
         ]
         assert getattr(core, f"coupling_{kind}_gradients")(g, h, side, s, s_max, inverse) == pytest.approx(numeric, rel=1e-6, abs=2e-6)
+
+
+class TestSplit:
+    """Products of halves, as the tensor cores have them."""
+
+    @given(st.lists(st.floats(width=32), min_size=1, max_size=32))
+    def test_halves_are_numpys(self, core, values):
+        array = np.array(values, dtype=np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            expected = array.astype(np.float16)
+        found = core.half_of(array).astype(np.uint16).view(np.float16)
+        np.testing.assert_array_equal(found, expected)
+        back = core.float_of_half(core.half_of(array).astype(np.uint16))
+        np.testing.assert_array_equal(back, expected.astype(np.float32))
+
+    @given(st.floats(-1000, 1000))
+    def test_two_halves_have_22_bits(self, core, value):
+        assert abs(core.split_value(value) - value) <= max(abs(value) * 2.0**-22, 2.0**-25)
+
+    @given(
+        st.sampled_from([5, 7, 16, 17, 31, 32, 48, 63, 64]),
+        st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999999]),
+        st.sampled_from(["random", "axis", "diagonal"]),
+        st.sampled_from([0.0, 1e-3, 0.3, 1.0]),
+        st.sampled_from([24, 25, 26]),
+        st.integers(0, 10**6),
+    )
+    def test_log_density_within_1e_4(self, core, dim, share, direction, spread, bits, seed):
+        """Up to the largest norm that the product form takes; `share` is of that norm's square, `spread` of the points about the query."""
+        rng = np.random.default_rng(seed)
+        query = {"random": rng.standard_normal(dim), "axis": np.eye(dim)[seed % dim], "diagonal": np.ones(dim)}[direction][None]
+        query *= np.sqrt(share * 1024 / max(dim**0.5, 6.4)) / np.linalg.norm(query)
+        assert core.uses_products(float((query**2).sum()), dim)
+        points = np.concatenate([query + spread * rng.standard_normal((30, dim)), rng.standard_normal((30, dim))])
+        log_weights = rng.standard_normal(60) - np.log(60)
+        found = core.split_log_sum(query, points, log_weights, bits)[0]
+        scores = log_weights.astype(np.longdouble) - ((query - points).astype(np.longdouble) ** 2).sum(1) / 2
+        exact = scores.max() + np.log(np.exp(scores - scores.max()).sum())
+        assert abs(found - exact) <= 1e-4
+
+    def test_an_error_in_the_last_place_of_a_high_part_would_show(self, core):
+        """The bound that the scores are held to is far below what a half alone can do."""
+        query = np.full((1, 32), 2.0 + 2.0**-11)  # half way between two halves
+        coarse = query.astype(np.float16).astype(np.float64)
+        args = np.zeros(1), 24
+        assert abs(core.split_log_sum(query, query, *args)[0]) < 1e-5
+        assert abs(core.split_log_sum(query, coarse + 1, *args)[0] - core.split_log_sum(query, query + 1, *args)[0]) > 1e-2
+
+    @given(st.integers(1, 2**40), WORD)
+    def test_a_draw_of_equal_weights(self, core, count, word):
+        assert core.chosen_point(None, count, word) == word * count >> 32
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), WORD)
+    def test_a_draw_by_weight(self, core, weights, word):
+        total = np.cumsum(np.array(weights) + 1e-3)
+        expected = np.searchsorted(total, (word + 0.5) / 2**32 * total[-1], side="right")
+        assert core.chosen_point(total, len(total), word) == min(expected, len(total) - 1)
