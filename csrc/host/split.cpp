@@ -51,7 +51,6 @@ void add_split(py::module_& module) {
   module.def("float_of_half", py::vectorize(&float_of_half));
   module.def("split_value", py::vectorize([](double x) { return split(x).value(); }));
   module.def("split_bound", &split_bound);
-  module.def("uses_products", [](double norm2, std::int64_t dim) { return form_of(norm2, dim, false) == Form::kDot; });
   module.def("split_log_sum", &split_log_sum);
   module.def("chosen_point", &chosen);
 }

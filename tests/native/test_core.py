@@ -177,7 +177,7 @@ class TestSplit:
         rng = np.random.default_rng(seed)
         query = {"random": rng.standard_normal(dim), "axis": np.eye(dim)[seed % dim], "diagonal": np.ones(dim)}[direction][None]
         query *= np.sqrt(share * 1024 / max(dim**0.5, 6.4)) / np.linalg.norm(query)
-        assert core.uses_products(float((query**2).sum()), dim)
+        assert core.form_of(float((query**2).sum()), dim, False) == 0
         points = np.concatenate([query + spread * rng.standard_normal((30, dim)), rng.standard_normal((30, dim))])
         log_weights = rng.standard_normal(60) - np.log(60)
         found = core.split_log_sum(query, points, log_weights, bits)[0]

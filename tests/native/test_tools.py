@@ -47,6 +47,9 @@ class TestSymbols:
     def test_the_runtime_is_allowed_in_an_object(self):
         assert self.symbols.foreign(["_ZNSt13runtime_errorD1Ev", "_Znwm", "memcpy"], versioned=False) == []
 
+    def test_our_own_may_take_torchs_types_from_one_object_to_another(self):
+        assert self.symbols.foreign(["_ZN6medgen4sumsERKN5torch6stable6TensorE"], versioned=False) == []
+
     def test_the_library_is_clean(self):
         if any("sanitize" in flag for flag in native.policy().flags):
             pytest.skip("a sanitizer brings symbols of its own")
