@@ -15,7 +15,7 @@ __all__ = ["foreign", "undefined"]
 
 _STABLE = re.compile(r"aoti_torch_|torch_|cuda|__cuda")
 _RUNTIMES = re.compile(r"@(GLIBC|GLIBCXX|CXXABI|GCC)_")  # symbol versions, which shared libraries name
-_ATEN = re.compile(r"_Z(?!N6medgen)\w*?(2at|3c10|5torch)[0-9NEI]")  # C++ of torch itself, which changes with every release; not ours that take its types
+_ATEN = re.compile(r"_Z(?!N6medgen)\w*?(2at|3c10|5torch)[0-9NEI]")  # C++ of torch itself, which changes with every release; not of ours
 
 
 def undefined(path: Path) -> list[str]:
