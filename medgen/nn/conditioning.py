@@ -22,14 +22,15 @@ class ConditionEmbedding(nn.Module):
     Args:
         specs: the slots.
         width: features per slot.
+        required: slots that are never missing, and so have no vector for that case (a parameter that nothing can train).
     """
 
-    def __init__(self, specs: Sequence[ConditionSpec], width: int) -> None:
+    def __init__(self, specs: Sequence[ConditionSpec], width: int, *, required: Sequence[str] = ()) -> None:
         super().__init__()
         self.names = [spec.name for spec in specs]
         self.width = width
         self.embed = nn.ModuleDict({spec.name: _embedder(spec, width) for spec in specs})
-        self.missing = nn.ParameterDict({spec.name: nn.Parameter(torch.zeros(width)) for spec in specs})
+        self.missing = nn.ParameterDict({spec.name: nn.Parameter(torch.zeros(width)) for spec in specs if spec.name not in required})
 
     @property
     def size(self) -> int:
@@ -41,12 +42,12 @@ class ConditionEmbedding(nn.Module):
         return torch.cat([self._slot(name, condition, n) for name in self.names], 1) if self.names else None
 
     def _slot(self, name: str, condition: Condition, n: int) -> Tensor:
-        missing = self.missing[name].expand(n, -1)
-        if name not in condition:
-            return missing
-        value = condition.values[name]
-        if name not in condition.present:
+        value = condition.values.get(name)
+        if value is not None and (name not in condition.present or name not in self.missing):
             return self.embed[name](value)
+        missing = self.missing[name].expand(n, -1)
+        if value is None:
+            return missing
         mask = condition.mask(name)
         known = torch.where(mask.view(-1, *[1] * (value.dim() - 1)), value, 0)
         return torch.where(mask[:, None], self.embed[name](known), missing)

@@ -1,5 +1,5 @@
 """The laws, by group. Importing a module registers its laws."""
 
-from medgen.testing.laws import config, persistence, plugin, sampling
+from medgen.testing.laws import config, density, flow, integration, numerics, persistence, plugin, sampling, training, translation
 
-__all__ = ["config", "persistence", "plugin", "sampling"]
+__all__ = ["config", "density", "flow", "integration", "numerics", "persistence", "plugin", "sampling", "training", "translation"]

@@ -36,10 +36,19 @@ class GaussianVae(Generator, DensityModel, LatentModel):
     log_prob_kind: Literal["exact", "bound", "estimate"] = "bound"
     config: VaeConfig
 
-    def __init__(self, config: VaeConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec], embedding_width: int) -> None:
+    def __init__(
+        self,
+        config: VaeConfig,
+        image_spec: ImageSpec,
+        conditions: Sequence[ConditionSpec] = (),
+        *,
+        embedding_width: int = 1,
+        required: Sequence[str] = (),
+    ) -> None:
         super().__init__(config, image_spec, conditions)
+        self.required_conditions = tuple(required)
         latent, shape, channels = config.latent_dim, image_spec.shape, config.channels
-        self.embedding = ConditionEmbedding(conditions, embedding_width)
+        self.embedding = ConditionEmbedding(conditions, embedding_width, required=required)
         extra = self.embedding.size
         self.encoder = Encoder(image_spec.channels, shape, channels, 2 * latent, blocks=config.blocks, embedding=extra)
         self.decoder = Decoder(latent + extra, image_spec.channels, shape, channels, blocks=config.blocks)
@@ -124,9 +133,6 @@ class GaussianVae(Generator, DensityModel, LatentModel):
 class _StandardPrior(GaussianVae):
     """Unconditional, with p(z) = N(0, I)."""
 
-    def __init__(self, config: VaeConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = ()) -> None:
-        super().__init__(config, image_spec, conditions, embedding_width=1)
-
     def _prior(self, embedding: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
         zero = torch.zeros((), device=self.device, dtype=self.dtype)
         return zero, zero
@@ -173,9 +179,8 @@ class Cvae(GaussianVae):
     config: CvaeConfig
 
     def __init__(self, config: CvaeConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = ()) -> None:
-        super().__init__(config, image_spec, conditions, embedding_width=config.condition_width)
-        if config.condition_dropout == 0:
-            self.required_conditions = tuple(c.name for c in conditions)
+        required = () if config.condition_dropout else tuple(c.name for c in conditions)
+        super().__init__(config, image_spec, conditions, embedding_width=config.condition_width, required=required)
         self.prior = nn.Linear(self.embedding.size, 2 * config.latent_dim) if config.prior == "learned" and conditions else None
         if self.prior is not None:
             nn.init.zeros_(self.prior.weight)

@@ -42,7 +42,7 @@ class Flow(Generator, DensityModel, LatentModel, PreparesOnData):
         super().__init__(config, image_spec, conditions if config.conditional else ())
         if config.condition_dropout == 0:
             self.required_conditions = tuple(c.name for c in self.conditions)
-        self.embedding = ConditionEmbedding(self.conditions, config.condition_width)
+        self.embedding = ConditionEmbedding(self.conditions, config.condition_width, required=self.required_conditions)
         kind, rule = config.dequantise, image_spec.intensity
         if kind == "auto":
             kind = "uniform" if has_levels(image_spec) else "none"

@@ -1,0 +1,113 @@
+"""Translation: the output lies on the grid of the source, follows the source, and is random only where asked."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medgen.interfaces import Noise
+from medgen.registry import FamilySpec
+from medgen.testing.expect import close, expect, finite, positions, same_bits
+from medgen.testing.law import law
+from medgen.testing.subject import Case, Subject
+
+N = 4
+
+
+def translates(spec: FamilySpec) -> bool:
+    """Whether it turns a source into a target."""
+    return "translator" in spec.interfaces
+
+
+@law("translation", applies=translates)
+def translations_have_the_shape_of_the_target(subject: Subject) -> None:
+    """B sources become [B, C', *S] on the same grid: finite, without gradients, within `output_range`."""
+    for case in subject.cases():
+        model: Any = subject.model(case)
+        for n in (1, N):
+            found = _translate(subject, case, model, n)
+            wanted = (n, case.image_spec.channels, *model.source_spec.shape)
+            expect(tuple(found.shape) == wanted, f"{case}: {n} translations must have shape {wanted}; got {tuple(found.shape)}.")
+            expect(found.dtype == model.dtype, f"{case}: translations must be {model.dtype}; got {found.dtype}.")
+            expect(not found.requires_grad, f"{case}: translations must not require gradients.")
+            finite(found, f"{case}: translations")
+            if model.output_range is not None:
+                (low, high), least, most = model.output_range, found.min().item(), found.max().item()
+                inside = low - 1e-5 <= least and most <= high + 1e-5
+                expect(inside, f"{case}: translations must lie in `output_range` {low} to {high}; got {least:.4g} to {most:.4g}.")
+
+
+@law("translation", applies=translates)
+def translations_are_repeatable(subject: Subject) -> None:
+    """Without noise there is one translation, to the last bit; with a seed there is one per seed."""
+    for case in subject.cases():
+        model: Any = subject.model(case)
+        for noise in (None, 3):
+            first, second = (_translate(subject, case, model, N, noise=noise) for _ in range(2))
+            same_bits(second, first, f"{case}: two translations with noise={noise}")
+
+
+@law("translation", applies=translates)
+def translations_are_independent_of_the_batch(subject: Subject) -> None:
+    """A source is translated to the same image alone, in any batch, and in any order."""
+    for case in subject.cases():
+        model: Any = subject.model(case, dtype=torch.float64)
+        x, rest = subject.source(model, subject.condition(case, N, dtype=torch.float64))
+        for noise in (None, Noise(3, torch.arange(N) + 7)):
+            every = model.translate(x, condition=rest, noise=noise)
+            for rows in ([2], [3, 2, 1, 0]):
+                chosen = torch.tensor(rows)
+                part = model.translate(x[chosen], condition=rest[chosen], noise=None if noise is None else noise[chosen])
+                close(part, every[chosen], f"{case}: translations of {rows}, alone and among all", relative=1e-6, absolute=1e-6)
+
+
+@law("translation", applies=translates)
+def every_output_follows_the_source(subject: Subject) -> None:
+    """Another source moves every value of the translation, and each channel of the source moves some."""
+    for case in subject.main():
+        model: Any = subject.model(case, dtype=torch.float64)
+        x, rest = subject.source(model, subject.condition(case, 8, dtype=torch.float64))
+        first = model.translate(x, condition=rest)
+        moved = (model.translate(x.flip(0), condition=rest) != first).any(0)
+        expect(bool(moved.all()), f"{case}: every value must follow the source; these never move: {positions(~moved)}.")
+        for channel in range(x.shape[1]):
+            other = x.clone()
+            other[:, channel] = other[:, channel].flip(0)
+            change = bool((model.translate(other, condition=rest) != first).any())
+            expect(change, f"{case}: the translation must depend on channel {channel} of the source; it does not.")
+
+
+@law("translation", applies=translates)
+def translations_stay_in_place(subject: Subject) -> None:
+    """What changes in one voxel of the source changes the translation most near that voxel: nothing is flipped, turned or shifted."""
+    for case in subject.main():
+        shape = case.image_spec.shape
+        if not shape:
+            continue
+        models: list[Any] = [subject.model(case, dtype=torch.float64, seed=seed) for seed in range(3)]
+        for place in itertools.product(*((1, side - 2) for side in shape)):
+            response = sum(_response(subject, case, model, place) for model in models)
+            assert isinstance(response, Tensor)
+            found = [int(i) for i in torch.unravel_index(response.argmax(), shape)]
+            near = all(abs(a - b) <= max(2, side // 4) for a, b, side in zip(found, place, shape, strict=True))
+            expect(near, f"{case}: a change of source voxel {place} must show most near it; it shows most at {tuple(found)}.")
+
+
+def _response(subject: Subject, case: Case, model: Any, place: tuple[int, ...]) -> Tensor:
+    """How much each output voxel [*S] moves when one voxel of the source does, averaged over sources and channels."""
+    x, rest = subject.source(model, subject.condition(case, N, dtype=torch.float64))
+    other = x.clone()
+    low, high = model.source_spec.intensity.range
+    voxel: Any = (slice(None), slice(None), *place)
+    other[voxel] += 0.5 * (high - low)
+    change: Tensor = (model.translate(other, condition=rest) - model.translate(x, condition=rest)).abs().mean((0, 1))
+    return change / change.sum().clamp(min=1e-30)
+
+
+def _translate(subject: Subject, case: Case, model: Any, n: int, noise: int | None = None) -> Tensor:
+    x, rest = subject.source(model, subject.condition(case, n))
+    found: Tensor = model.translate(x, condition=rest, noise=noise)
+    return found
