@@ -18,8 +18,8 @@ from medgen.registry.config import Config
 
 __all__ = ["SHAPES", "Case", "Subject"]
 
-SHAPES: dict[int, tuple[int, ...]] = {0: (), 1: (16,), 2: (8, 12), 3: (4, 8, 12)}
-"""Shape of the arrays for each number of axes: axes of different lengths, each divisible by four."""
+SHAPES: dict[int, tuple[int, ...]] = {0: (), 1: (16,), 2: (8, 12), 3: (4, 4, 8)}
+"""Shape of the arrays for each number of axes: lengths divisible by four, not all equal."""
 
 _CHANNELS = {"intensity": 2, "labels": 3, "features": 3}
 _WEIGHTS, _X, _SLOT = 0xA11, 0xDA7A, 0xC0DE  # seeds

@@ -47,7 +47,9 @@ class Inputs:
 def inputs_of(subject: Subject, model: Model, case: Case, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Inputs:
     """Deterministic input for every verb of a model."""
     z = subject.latent(model, n, seed=seed).to(dtype) if isinstance(model, LatentModel) else torch.empty(n, 0)
-    return Inputs(subject.x(case, n, seed=seed, dtype=dtype), z, subject.condition(case, n, seed=seed, dtype=dtype), seed)
+    slots = {slot.name for slot in model.conditions}  # a configuration may leave some of the case's out
+    values = {k: v for k, v in subject.condition(case, n, seed=seed, dtype=dtype).values.items() if k in slots}
+    return Inputs(subject.x(case, n, seed=seed, dtype=dtype), z, Condition(values), seed)
 
 
 def verbs_of(model: Model) -> list[str]:

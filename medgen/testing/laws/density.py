@@ -114,7 +114,9 @@ def log_prob_stays_finite_far_out(subject: Subject) -> None:
             continue
         model: Any = subject.model(case)
         data = subject.x(case, N)
-        extremes = [0 * data, 1e2 * data, 1e4 * data] if model.output_range is None else [torch.full_like(data, v) for v in model.output_range]
+        extremes = (
+            [0 * data, 1e2 * data, 1e4 * data] if model.output_range is None else [torch.full_like(data, v) for v in model.output_range]
+        )
         for extreme in extremes:
             x = extreme.requires_grad_()
             what = f"of data from {x.min().item():g} to {x.max().item():g}"

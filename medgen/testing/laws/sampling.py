@@ -52,7 +52,7 @@ def samples_have_shape_and_range(subject: Subject) -> None:
 @law("sampling", applies=generates)
 def same_seed_same_bits(subject: Subject) -> None:
     """The same seed gives the same samples to the last bit, also in a second model with the same weights."""
-    for case in subject.cases():
+    for case in subject.main():
         model: Any = subject.model(case)
         twin: Any = subject.model(case)
         condition = subject.condition(case, N)
@@ -64,7 +64,7 @@ def same_seed_same_bits(subject: Subject) -> None:
 @law("sampling", applies=generates)
 def seeds_and_samples_differ(subject: Subject) -> None:
     """Another seed gives other samples, and sample i is not sample j."""
-    for case in subject.cases(dims=None):
+    for case in subject.main():
         model: Any = subject.model(case)
         condition = subject.condition(case, 1)[torch.zeros(N, dtype=torch.int64)] if case.conditions else None
         first, other = (model.sample(N, condition=condition, noise=seed) for seed in (3, 4))
@@ -76,7 +76,7 @@ def seeds_and_samples_differ(subject: Subject) -> None:
 @law("sampling", applies=generates)
 def independent_of_batch(subject: Subject) -> None:
     """Sample i is the same alone, in any batch, in any order and any micro-batch, to rounding."""
-    for case in subject.cases():
+    for case in subject.main():
         model: Any = subject.model(case, dtype=torch.float64)
         condition, index = subject.condition(case, N, dtype=torch.float64), torch.arange(N) + 11
         every = model.sample(N, condition=condition, noise=Noise(5, index))
@@ -90,7 +90,7 @@ def independent_of_batch(subject: Subject) -> None:
 @law("sampling", applies=generates)
 def independent_of_ranks(subject: Subject) -> None:
     """Two ranks that share the samples by cells give the bits of one rank."""
-    for case in subject.cases():
+    for case in subject.main():
         model: Any = subject.model(case)
         condition, index = subject.condition(case, 8), torch.arange(8)
         alone = model.sample(8, condition=condition, noise=Noise(1, index), micro_batch=4)
@@ -101,7 +101,7 @@ def independent_of_ranks(subject: Subject) -> None:
 @law("sampling")
 def global_rng_is_untouched(subject: Subject) -> None:
     """No verb reads or changes the random state of torch, NumPy or Python."""
-    for case in subject.cases():
+    for case in subject.main():
         model = subject.model(case)
         given = inputs_of(subject, model, case, 4)
         for verb in verbs_of(model):
@@ -124,7 +124,7 @@ def _random_state() -> tuple[bytes, Any, Any]:
 @law("sampling")
 def verbs_change_nothing(subject: Subject) -> None:
     """No verb changes parameters, buffers, modes, or its own input; the second call gives what the first gave."""
-    for case in subject.cases():
+    for case in subject.main():
         model = subject.model(case).train()
         given = inputs_of(subject, model, case, 3)
         state = {name: value.clone() for name, value in model.state_dict().items()}
