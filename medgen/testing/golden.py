@@ -30,8 +30,8 @@ def golden_path(subject: Subject, folder: str | Path) -> Path:
 
 
 def write_golden(subject: Subject, folder: str | Path) -> Path:
-    """Record the family's small case; returns the path."""
-    case = subject.small
+    """Record the family's typical case; returns the path."""
+    case = subject.typical
     model = subject.model(case)
     given = inputs_of(subject, model, case, _N, seed=_SEED)
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}

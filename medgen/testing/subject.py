@@ -115,11 +115,16 @@ class Subject:
 
     @property
     def small(self) -> Case:
-        """The case with all slots and the fewest values, for laws that are dear."""
+        """The case with all slots and the fewest values, for laws that build many models."""
         full = max(len(case.conditions) for case in self._cases)
         return min(
             (c for c in self._cases if len(c.conditions) == full), key=lambda c: (c.image_spec.content == "labels", c.image_spec.numel)
         )
+
+    @property
+    def typical(self) -> Case:
+        """Images where it builds for them, else the most axes: for laws that are looked at once."""
+        return max(self.main(), key=lambda case: (case.image_spec.dim == 2, case.image_spec.dim))
 
     @cached_property
     def _cases(self) -> list[Case]:

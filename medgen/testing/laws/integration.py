@@ -20,7 +20,7 @@ N = 4
 @law("integration")
 def compiles(subject: Subject) -> None:
     """torch.compile captures each verb's computation in one graph, which is really run and gives what eager mode gives."""
-    case = subject.small
+    case = subject.typical
     model: Any = subject.model(case)
     given = inputs_of(subject, model, case, N)
     for verb in verbs_of(model):
@@ -78,7 +78,7 @@ def cuda_agrees_with_cpu(subject: Subject) -> None:
 def graph_replay_gives_the_same_bits(subject: Subject) -> None:
     """The sampling or translating step, captured as a CUDA graph and replayed, gives the bits of a plain call."""
     device = _cuda()
-    case: Case = subject.small
+    case: Case = subject.typical
     model: Any = subject.model(case).to(device)
     given = inputs_of(subject, model, case, N).to(device)
     verb = "translate" if isinstance(model, Translator) else "sample"

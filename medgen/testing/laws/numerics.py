@@ -48,7 +48,7 @@ def a_batch_of_one_is_enough(subject: Subject) -> None:
 @law("numerics")
 def layout_in_memory_does_not_matter(subject: Subject) -> None:
     """Strided, offset, transposed and channels-last input gives what contiguous input gives."""
-    case = subject.small
+    case = subject.typical
     model = subject.model(case, dtype=torch.float64)
     plain = inputs_of(subject, model, case, N, dtype=torch.float64)
     wanted = {verb: call(model, verb, plain) for verb in verbs_of(model)}

@@ -64,7 +64,7 @@ def _vae(
         model=f"medgen_autoencoders.vae:{model}",
         config=f"medgen_autoencoders.config:{model}Config",
         capabilities=medgen.Capabilities(spatial_dims=_DIMS, contents=_CONTENTS, conditions=slots, log_prob="bound"),
-        tiny=_TINY,
+        tiny={**_TINY, **({"condition_dropout": 0.25} if slots else {})},
         summary=summary,
         references=references,
     )
