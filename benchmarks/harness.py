@@ -10,6 +10,7 @@ import gc
 import math
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -117,6 +118,7 @@ def compare(
         seed: of the order.
     """
     results = {name: Result(case, name, work=work, unit=unit) for name in rivals}
+    print(f"{case}: {', '.join(rivals)}", file=sys.stderr, flush=True)  # long runs show where they are
     cost = {name: _cost(run) for name, run in rivals.items()}
     slow = {name for name in rivals if cost[name] > SLOW and cost[name] > 3 * cost[baseline]}
     order = list(rivals)

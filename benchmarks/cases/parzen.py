@@ -164,6 +164,6 @@ def curves(rounds: int, quick: bool) -> list[Result]:
 
     sizes = [2**k for k in ((6, 8) if quick else range(6, 15, 2))]
     found = []
-    for dim in (2,) if quick else (2, 16, 64):
+    for dim in (2,) if quick else (2, 32):
         found += sweep(f"D = {dim}", sizes, lambda size, d=dim: build(size, d), baseline=BASELINE, rounds=rounds, unit="pairs")
     return found
