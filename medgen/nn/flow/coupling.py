@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from medgen.nn.flow.transform import Transform
 from medgen.ops import additive_coupling, affine_coupling, rq_spline_coupling
-from medgen.ops.affine_coupling import Bound, Mask, mask_number
+from medgen.ops._coupling import mask_number
+from medgen.ops.affine_coupling import Bound, Mask
 from medgen.ops.reference import affine_coupling as reference
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "SplineCoupling", "coupling_sizes"]
