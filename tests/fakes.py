@@ -13,7 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import medgen
 from medgen.registry import Host, PluginWarning
+
+_TESTED = Path(medgen.__file__).parents[1]  # the medgen of this process, which need not be the installed one
 
 FAMILY = """\
 import medgen
@@ -103,7 +106,7 @@ class Site:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MEDGEN_", "PYTHON"))}
         return subprocess.run(
             [sys.executable, *words],
-            env={**clean, "PYTHONPATH": str(self.path), **environment},
+            env={**clean, "PYTHONPATH": f"{self.path}{os.pathsep}{_TESTED}", **environment},
             capture_output=True,
             text=True,
             check=False,

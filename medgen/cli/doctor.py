@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         host = Host.from_environment(strict=False)
     plugins = _chosen(host, options.name) if options.name else host.plugins
     packages = list(_packages())
-    native = ops_section.inspect(load=options.ops)
+    native = ops_section.inspect(host, load=options.ops)
     if options.json:
         print_json(_as_json(plugins, packages, native))
     elif options.name:

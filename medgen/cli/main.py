@@ -20,7 +20,7 @@ from medgen.errors import MedgenError, NonFiniteError, PluginError, UnknownNameE
 
 __all__ = ["COMMANDS", "main"]
 
-# group -> command -> one line. A command is the module `medgen.cli.<command>` with `run(argv) -> exit code`.
+# group -> command -> one line. A command is the module `medgen.cli.<command>`, with _ for -, and its `run(argv) -> exit code`.
 COMMANDS: dict[str, dict[str, str]] = {
     "Look around": {
         "list": "families, datasets and metrics that are installed",
@@ -39,6 +39,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "report": "one HTML file with pictures, curves, metrics and the model card",
     },
     "Write a family": {
+        "new-plugin": "a package with a family of your own that installs, trains and keeps the laws, to start from",
         "check": "the laws that every family must keep, checked on yours",
     },
 }
@@ -113,7 +114,7 @@ def _dispatch(words: list[str]) -> int:
         from medgen.registry import suggestion
 
         raise UnknownNameError(f"unknown command {words[0]!r}{suggestion(words[0], known)} See `medgen --help`.")
-    module = importlib.import_module(f"medgen.cli.{words[0]}")
+    module = importlib.import_module(f"medgen.cli.{words[0].replace('-', '_')}")
     code: int = module.run(words[1:])
     return code
 

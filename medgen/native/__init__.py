@@ -4,6 +4,7 @@ Importing this needs the standard library alone, so that setup.py and `medgen do
 """
 
 from medgen.native.explain import why_not_native
+from medgen.native.extension import Extension
 from medgen.native.jit import BuildError, build, compile_into
 from medgen.native.loader import Outcome, load, loaded
 from medgen.native.locate import Place, locate
@@ -12,6 +13,7 @@ from medgen.native.toolchain import ToolchainError, compiler, plan_of
 
 __all__ = [
     "BuildError",
+    "Extension",
     "Outcome",
     "Place",
     "Policy",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medgen.native import extension as plugins
 from medgen.native.jit import cached, failure
 from medgen.native.plan import Plan
-from medgen.native.policy import Policy
-from medgen.native.toolchain import Device, ToolchainError, plan_of, plan_without_compiler
+from medgen.native.policy import Device, Policy
+from medgen.native.toolchain import ToolchainError, plan_of, plan_without_compiler
 
 __all__ = ["Place", "locate"]
 
@@ -34,23 +35,30 @@ class Place:
     plan: Plan | None = None
 
 
-def locate(device: Device, wanted: Policy, *, installed: bool = True) -> Place:
+def locate(device: Device, wanted: Policy, *, extension: str = "", installed: bool = True) -> Place:
     """Look for the library.
 
     Args:
         device: "cpu" or "cuda".
         wanted: what the environment asks for.
+        extension: name of a plugin's library; "" for medgen's own.
         installed: accept the one that came with the package.
     """
     if wanted.ops == "reference":
         return Place(device, "none", reason="MEDGEN_OPS=reference")
-    library = Path(__file__).parent / f"libmedgen_{device}.so"
+    try:
+        plugin = plugins.extension(extension) if extension else None
+        if plugin:
+            plugin.sources_for(device)
+    except ToolchainError as error:
+        return Place(device, "none", reason=str(error))
+    library = plugin.folder / f"lib{plugin.name}_{device}.so" if plugin else Path(__file__).parent / f"libmedgen_{device}.so"
     if installed and library.is_file():
         return Place(device, "installed", library)
     try:
-        plan = plan_of(device, wanted)
+        plan = plan_of(device, wanted, extension=plugin)
     except (ToolchainError, OSError) as error:
-        found = _without_compiler(wanted) if device == "cpu" else None
+        found = _without_compiler(wanted, plugin) if device == "cpu" else None
         return Place(device, "cache", found) if found else Place(device, "none", reason=str(error))
     try:
         found = cached(plan, wanted.cache)
@@ -65,9 +73,9 @@ def locate(device: Device, wanted: Policy, *, installed: bool = True) -> Place:
     return Place(device, "buildable", plan=plan)
 
 
-def _without_compiler(wanted: Policy) -> Path | None:
+def _without_compiler(wanted: Policy, plugin: plugins.Extension | None) -> Path | None:
     """A library that was built while there was a compiler, as on the nodes of a cluster that have none."""
     try:
-        return cached(plan_without_compiler(wanted), wanted.cache)
+        return cached(plan_without_compiler(wanted, plugin), wanted.cache)
     except (ToolchainError, OSError):
         return None

@@ -7,10 +7,10 @@ import hashlib
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-__all__ = ["ABI", "ISAS", "Plan", "Unit", "cpu_plan", "cuda_plan", "host_isas", "host_plan"]
+__all__ = ["ABI", "ISAS", "Plan", "Unit", "cpu_plan", "cuda_plan", "extension_plan", "host_isas", "host_plan"]
 
 ABI = "0x020b000000000000ULL"
 """TORCH_TARGET_VERSION: the library runs on this torch, 2.11, and every later one."""
@@ -25,6 +25,7 @@ ISAS: Mapping[str, tuple[str, ...]] = {
 _COMMON = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 # Reordering-free, unlike -ffast-math, whose start-up code would also flush denormals in the whole process.
 _KERNEL = ("-Wno-maybe-uninitialized", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+_CUDA_LINK = ("-shared", "-ltorch_cpu", "-ltorch", "-ltorch_cuda", "-lcudart")
 _FLAGS_OF_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 _FLAGS_OF_V3 = {"avx2", "bmi1", "bmi2", "fma", "f16c", "movbe"}
 
@@ -51,6 +52,7 @@ class Plan:
         folders: where the linker looks.
         link: further arguments of the linking call.
         versions: of the tools; they enter the key, so that another compiler makes another library.
+        shared: folders of headers of others that are searched too and enter the key.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Plan:
     folders: tuple[Path, ...] = ()
     link: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[Path, ...] = ()
 
     @functools.cached_property
     def content(self) -> str:
@@ -70,8 +73,9 @@ class Plan:
         digest = hashlib.sha256(repr((self.name, self.link)).encode())
         for unit in self.units:
             digest.update(repr((unit.object, unit.flags)).encode() + unit.source.read_bytes())
-        for header in sorted(path for pattern in ("*.h", "*.cuh") for path in self.root.rglob(pattern)):
-            digest.update(header.relative_to(self.root).as_posix().encode() + header.read_bytes())
+        for folder in (self.root, *self.shared):
+            for header in sorted(path for pattern in ("*.h", "*.cuh") for path in folder.rglob(pattern)):
+                digest.update(header.relative_to(folder).as_posix().encode() + header.read_bytes())
         return digest.hexdigest()[:24]
 
     @property
@@ -87,7 +91,8 @@ class Plan:
     def ninja(self) -> str:
         """The build as a ninja file, to be run in an empty folder."""
         compiler = _words(self.compiler)
-        headers = _words([f"-I{self.root}", *(word for folder in self.system for word in ("-isystem", str(folder)))])
+        own, foreign = [f"-I{folder}" for folder in (self.root, *self.shared)], [w for f in self.system for w in ("-isystem", str(f))]
+        headers = _words([*own, *foreign])
         link = _words([*(f"-L{folder}" for folder in self.folders), *self.link])
         lines = [
             "ninja_required_version = 1.5",
@@ -166,12 +171,34 @@ def cuda_plan(
     extra: Sequence[str] = (),
 ) -> Plan:
     """The CUDA ops: real code for each architecture, and PTX of the last for later ones. Arguments as in `cpu_plan`."""
+    flags = _cuda_flags(archs, extra)
+    units = [Unit(source, f"{source.stem}.cu.o", flags) for source in sorted((csrc / "cuda").glob("*.cu"))]
+    return Plan("medgen_cuda", tuple(nvcc), tuple(units), csrc, (torch / "include",), (torch / "lib",), _CUDA_LINK, dict(versions or {}))
+
+
+def _cuda_flags(archs: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
     code = [flag for arch in archs for flag in ("-gencode", f"arch=compute_{arch},code=sm_{arch}")]
     code += ["-gencode", f"arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
-    flags = ("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={ABI}", *code, *extra)
-    units = [Unit(source, f"{source.stem}.cu.o", flags) for source in sorted((csrc / "cuda").glob("*.cu"))]
-    link = ("-shared", "-ltorch_cpu", "-ltorch", "-ltorch_cuda", "-lcudart")
-    return Plan("medgen_cuda", tuple(nvcc), tuple(units), csrc, (torch / "include",), (torch / "lib",), link, dict(versions or {}))
+    return ("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={ABI}", *code, *extra)
+
+
+def extension_plan(
+    base: Plan, name: str, folder: Path, sources: Sequence[Path], *, isa: str = "base", archs: Sequence[str] = (), extra: Sequence[str] = ()
+) -> Plan:
+    """The library of a plugin: each source is one unit, kernels and glue alike.
+
+    Args:
+        base: medgen's own plan for the device, whose compiler, torch and headers serve this one too.
+        name: of the extension.
+        folder: of the plugin's package; its headers are searched before medgen's.
+        sources: files in it.
+        isa: key of `ISAS`, of CPU sources.
+        archs: of CUDA sources; empty for CPU sources.
+        extra: further flags.
+    """
+    flags = _cuda_flags(archs, extra) if archs else (*_COMMON, *_KERNEL, *ISAS[isa], f"-DTORCH_TARGET_VERSION={ABI}", *extra)
+    units = tuple(Unit(source, f"{'_'.join(source.relative_to(folder).parts)}.o", flags) for source in sources)
+    return replace(base, name=f"{name}_{'cuda' if archs else 'cpu'}", units=units, root=folder, shared=(base.root,))
 
 
 def host_plan(

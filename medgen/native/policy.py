@@ -11,7 +11,9 @@ from typing import Literal
 
 from medgen.errors import ConfigError
 
-__all__ = ["Policy", "policy"]
+__all__ = ["Device", "Policy", "policy"]
+
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)

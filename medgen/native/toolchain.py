@@ -7,45 +7,63 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from medgen.native.plan import ISAS, Plan, cpu_plan, cuda_plan, host_isas
-from medgen.native.policy import Policy
+from medgen.native.plan import ISAS, Plan, cpu_plan, cuda_plan, extension_plan, host_isas
+from medgen.native.policy import Device, Policy
 
-__all__ = ["Device", "ToolchainError", "compiler", "plan_of", "sources"]
+if TYPE_CHECKING:
+    from medgen.native.extension import Extension
 
-Device = Literal["cpu", "cuda"]
+__all__ = ["ToolchainError", "compiler", "plan_of", "sources"]
 
 
 class ToolchainError(RuntimeError):
     """There is no compiler, no torch, no sources or no GPU toolkit: an ordinary state, in which the reference runs."""
 
 
-def plan_of(device: Device, wanted: Policy, *, every_isa: bool = False) -> Plan:
+def plan_of(device: Device, wanted: Policy, *, every_isa: bool = False, extension: Extension | None = None) -> Plan:
     """The plan for this machine.
 
     Args:
         device: "cpu" or "cuda".
         wanted: compiler, flags and architectures.
-        every_isa: for any machine of this kind, not only this one.
+        every_isa: for any machine of this kind, not only this one; extensions have the baseline alone.
+        extension: of a plugin, instead of medgen's own ops.
 
     Raises:
         ToolchainError: something is missing.
     """
+    chosen = () if extension is None else extension.sources_for(device)  # first: nothing to compile needs no compiler
     torch = _torch()
     if device == "cpu":
         words = compiler(wanted)
         isas = tuple(ISAS) if every_isa else host_isas(_cpu_flags())
-        return cpu_plan(sources(), compiler=words, torch=torch, isas=isas, versions=_versions("compiler", words), extra=wanted.flags)
+        plan = cpu_plan(sources(), compiler=words, torch=torch, isas=isas, versions=_versions("compiler", words), extra=wanted.flags)
+        return _of(plan, extension, chosen, wanted, isa="base" if every_isa else isas[0])
     words = _nvcc(wanted)
     if not (torch / "lib" / "libtorch_cuda.so").is_file():
         raise ToolchainError("this torch is built without CUDA")
-    return cuda_plan(sources(), nvcc=words, torch=torch, archs=wanted.archs or ("80", "90"), versions=_versions("nvcc", words))
+    archs = wanted.archs or ("80", "90")
+    plan = cuda_plan(sources(), nvcc=words, torch=torch, archs=archs, versions=_versions("nvcc", words))
+    return _of(plan, extension, chosen, wanted, archs=archs)
 
 
-def plan_without_compiler(wanted: Policy) -> Plan:
+def plan_without_compiler(wanted: Policy, extension: Extension | None = None) -> Plan:
     """The CPU plan whose content tells whether a library found in the cache is the one that a compiler would make here."""
-    return cpu_plan(sources(), compiler=(), torch=Path(), isas=host_isas(_cpu_flags()), extra=wanted.flags)
+    isas = host_isas(_cpu_flags())
+    plan = cpu_plan(sources(), compiler=(), torch=Path(), isas=isas, extra=wanted.flags)
+    return _of(plan, extension, () if extension is None else extension.sources_for("cpu"), wanted, isa=isas[0])
+
+
+def _of(
+    plan: Plan, extension: Extension | None, chosen: tuple[Path, ...], wanted: Policy, *, isa: str = "base", archs: tuple[str, ...] = ()
+) -> Plan:
+    """medgen's own plan, or that of an extension beside it."""
+    if extension is None:
+        return plan
+    extra = () if archs else wanted.flags
+    return extension_plan(plan, extension.name, extension.folder, chosen, isa=isa, archs=archs, extra=extra)
 
 
 def sources() -> Path:

@@ -21,7 +21,7 @@ _LIBRARY = torch.library.Library("medgen", "DEF")
 NAMES: list[str] = []
 """Every op, in order of definition; `medgen doctor` lists them."""
 
-_READY: set[str] = set()  # types of devices whose native ops were looked for
+_READY: set[tuple[str, str]] = set()  # types of devices, and extensions, whose native ops were looked for
 
 
 def define(
@@ -33,6 +33,7 @@ def define(
     setup_context: Callable[..., Any] | None = None,
     vmap: Callable[..., Any] | None = None,
     autocast: torch.dtype | None = None,
+    library: torch.library.Library = _LIBRARY,
 ) -> Any:
     """Define op `medgen::name` and return what calls it: torch.ops.medgen.name in every respect, at less than half its cost per call.
 
@@ -45,21 +46,23 @@ def define(
         backward, setup_context: as in `torch.library.register_autograd`, without keyword-only arguments.
         vmap: as in `torch.library.register_vmap`.
         autocast: floating inputs are cast to this type under autocast.
+        library: of another namespace than medgen's.
     """
-    _LIBRARY.define(schema)
+    library.define(schema)
     name = schema.partition("(")[0]
-    qualified = f"medgen::{name}"
-    overload = getattr(torch.ops.medgen, name).default
-    _LIBRARY.impl(name, _until_native(overload, reference), "CompositeExplicitAutograd")
-    torch.library.register_fake(qualified, fake, lib=_LIBRARY)
+    qualified, extension = f"{library.ns}::{name}", "" if library is _LIBRARY else library.ns
+    overload = getattr(getattr(torch.ops, library.ns), name).default
+    library.impl(name, _until_native(overload, reference, extension), "CompositeExplicitAutograd")
+    torch.library.register_fake(qualified, fake, lib=library)
     if backward is not None:
-        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=_LIBRARY)
+        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
     if vmap is not None:
-        torch.library.register_vmap(qualified, vmap, lib=_LIBRARY)
+        torch.library.register_vmap(qualified, vmap, lib=library)
     if autocast is not None:
         for device in ("cpu", "cuda"):
-            torch.library.register_autocast(qualified, device, autocast, lib=_LIBRARY)
-    NAMES.append(name)
+            torch.library.register_autocast(qualified, device, autocast, lib=library)
+    if library is _LIBRARY:
+        NAMES.append(name)
     if any(str(a.type) == "List[Tensor]" for a in overload._schema.arguments):
         return overload  # torch.library looks into lists, an autograd.Function does not
     if backward is not None and setup_context is not None:
@@ -68,12 +71,12 @@ def define(
     return _plain(overload, written)
 
 
-def _until_native(overload: Any, reference: Callable[..., Any]) -> Callable[..., Any]:
+def _until_native(overload: Any, reference: Callable[..., Any], extension: str) -> Callable[..., Any]:
     """The reference, which looks for the native op at its first call on a device: once that is loaded, nobody comes here any more."""
     first = _tensors(overload)[0]
 
     def run(*args: Any) -> Any:
-        return overload(*args) if ensure_native(args[first].device) else reference(*args)
+        return overload(*args) if ensure_native(args[first].device, extension) else reference(*args)
 
     return run
 
@@ -144,12 +147,12 @@ def under_func() -> bool:
     return torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
 
 
-def ensure_native(device: torch.device) -> bool:
+def ensure_native(device: torch.device, extension: str = "") -> bool:
     """Load the native ops of a device before its first use: whether that happened now. Afterwards a look-up."""
-    kind = device.type
-    if kind in _READY:
+    key = device.type, extension
+    if key in _READY:
         return False
-    if kind in ("cpu", "cuda"):
-        native.load(kind)  # type: ignore[arg-type]
-    _READY.add(kind)
+    if device.type in ("cpu", "cuda"):
+        native.load(device.type, extension=extension)  # type: ignore[arg-type]
+    _READY.add(key)
     return True

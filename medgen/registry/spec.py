@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from medgen.errors import ConfigError
@@ -31,6 +32,7 @@ API_VERSION = 1
 INTERFACES = ("generator", "density", "translator", "latent")
 LOG_PROBS = ("none", "exact", "bound", "estimate")
 
+_RESERVED = ("medgen", "aten", "prim", "prims", "torch")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -228,15 +230,17 @@ class ExtensionSpec:
     """A plugin's own C++/CUDA sources, built by the same machinery as medgen's.
 
     Args:
-        name: of the library; [a-z][a-z0-9_]*.
+        name: of the library and of its ops' namespace, torch.ops.NAME; [a-z][a-z0-9_]*.
         package: importable package that contains the sources.
-        sources: paths inside the package.
+        sources: .cpp, .cc and .cu files inside the package; headers beside them are found.
+        module: where a `medgen.ops.OpLibrary` defines the ops; `medgen doctor --ops` imports it to list them.
         summary: one line.
     """
 
     name: str
     package: str
     sources: tuple[str, ...]
+    module: str = ""
     summary: str = ""
     api_version: int = API_VERSION
 
@@ -246,3 +250,10 @@ class ExtensionSpec:
         _check_version(self.api_version, f"`api_version` of extension {self.name!r}")
         if not self.sources:
             raise ConfigError(f"`sources` of extension {self.name!r} must list at least one file; got none.")
+        for source in self.sources:
+            path = PurePosixPath(source)
+            if path.suffix not in (".cpp", ".cc", ".cu") or path.is_absolute() or ".." in path.parts:
+                what = f"`sources` of extension {self.name!r}"
+                raise ConfigError(f"{what} must be .cpp, .cc or .cu files inside its package; got {source!r}.")
+        if self.name in _RESERVED:
+            raise ConfigError(f"the name of an extension is its ops' namespace, and {self.name!r} is taken; choose another.")

@@ -63,7 +63,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_every_command_is_a_module_with_run(self, name):
-        assert callable(importlib.import_module(f"medgen.cli.{name}").run)
+        assert callable(importlib.import_module(f"medgen.cli.{name.replace('-', '_')}").run)
 
 
 class TestErrors:
