@@ -100,6 +100,13 @@ def test_the_wheel_has_every_source_and_nothing_else(plain, tree):
     assert inside == {path.relative_to(tree / "csrc").as_posix() for part in parts for path in part.iterdir() if path.suffix in kinds}
 
 
+def test_the_wheel_has_the_plugin_template(plain, tree):
+    folder = tree / "medgen" / "cli" / "plugin_template"
+    with zipfile.ZipFile(plain) as archive:
+        inside = {name.removeprefix("medgen/cli/plugin_template/") for name in archive.namelist() if "plugin_template/" in name}
+    assert inside == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} != set()
+
+
 def test_ahead_of_time(tree, tmp_path):
     """One library for every processor, in a wheel for every Python of this platform; no compiler is needed to use it."""
     made = wheel(tree, tmp_path / "wheels", MEDGEN_BUILD="cpu")
