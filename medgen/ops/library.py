@@ -24,7 +24,7 @@ class OpLibrary:
     Raises:
         ConfigError: the name is taken in this process.
 
-    The first call of an op on a device looks for the extension's library there, and builds it where that is needed. Where there is none, the
+    The first call of an op on a device looks for the extension's library, and builds it where that is needed. Where there is none, the
     reference runs.
 
     >>> ops = OpLibrary("example_ops")
