@@ -174,7 +174,7 @@ def _with(base: Condition, name: str, value: Tensor) -> Condition:
     return Condition({**base.values, name: value}, base.present)
 
 
-@law("sampling", applies=conditional)
+@law("sampling", applies=lambda spec: any(not slot.required for slot in spec.capabilities.conditions))
 def missing_values_are_never_looked_at(subject: Subject) -> None:
     """Where a value is missing, NaN or -1 in its place changes nothing, and a missing slot is the same as all its values missing."""
     tried = False
