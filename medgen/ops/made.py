@@ -136,13 +136,21 @@ def made_invert(
     wide = compute_dtype(z, *weights)
     inputs = z.to(wide), [w.to(wide) for w in weights], [b.to(wide) for b in biases], list(degrees)
     extra = None if context is None else context.to(wide)
-    if not torch.compiler.is_compiling() and not torch.equal(degrees[0].sort()[0], torch.arange(1, z.shape[1] + 1, device=z.device)):
-        raise ConfigError(f"`degrees` must begin with a permutation of 1..{z.shape[1]}; got {degrees[0].tolist()}.")
+    if not torch.compiler.is_compiling():
+        _check_degrees(degrees)
     ensure_native(z.device)
     # torch.func has no rule for the gradient of an op of the library; the reference it can take apart
     call = reference.made_invert if under_func() else _op
     x, log_det = call(*inputs, extra, *numbers)
     return x.to(z.dtype), log_det
+
+
+def _check_degrees(degrees: Sequence[Tensor]) -> None:
+    count = len(degrees[0])
+    if not torch.equal(degrees[0].sort()[0], torch.arange(1, count + 1, device=degrees[0].device)):
+        raise ConfigError(f"`degrees` must begin with a permutation of 1..{count}; got {degrees[0].tolist()}.")
+    if any(values.numel() and int(values.min()) < 0 for values in degrees[1:]):
+        raise ConfigError("`degrees` of hidden units must not be negative; 0 is for those that see the context alone.")
 
 
 def _number(names: Sequence[str], name: str, argument: str) -> int:
