@@ -123,6 +123,8 @@ def compare(
     slow = {name for name in rivals if cost[name] > SLOW and cost[name] > 3 * cost[baseline]}
     order = list(rivals)
     shuffle = random.Random(seed)
+    gc.collect()
+    gc.freeze()  # so that collecting between rivals does not go through every module there is
     for number in range(rounds):
         shuffle.shuffle(order)
         for name in order:
@@ -133,6 +135,7 @@ def compare(
             if repeats > 1:
                 rivals[name]()
             results[name].seconds.append(_clock(rivals[name], repeats) / (shares or {}).get(name, 1.0))
+    gc.unfreeze()
     base = results[baseline].seconds
     for result in results.values():
         result.ratio, result.spread = _quotient(base, result.seconds)

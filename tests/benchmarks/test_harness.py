@@ -50,7 +50,8 @@ class Clock:
 def clock(harness, monkeypatch):
     made = Clock()
     monkeypatch.setattr(harness.time, "perf_counter", lambda: made.now)
-    monkeypatch.setattr(harness.gc, "collect", lambda: None)  # slow beside all that pytest holds
+    for name in ("collect", "freeze", "unfreeze"):
+        monkeypatch.setattr(harness.gc, name, lambda: None)  # slow beside all that pytest holds
     return made
 
 
