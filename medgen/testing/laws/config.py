@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from medgen.errors import ConfigError, MedgenError
 from medgen.factory import build
 from medgen.interfaces import PreparesOnData
+from medgen.registry import ImageSpec
 from medgen.testing.expect import expect, finite
 from medgen.testing.law import law
-from medgen.testing.strategies import configs
-from medgen.testing.subject import Subject
+from medgen.testing.strategies import configs, image_specs
+from medgen.testing.subject import Case, Subject
 from medgen.testing.verbs import call, inputs_of, verbs_of
 
 QUICK = settings(
@@ -114,15 +115,36 @@ def configs_work_or_are_refused(subject: Subject) -> None:
     @settings(QUICK, max_examples=10)
     @given(config=configs(subject.config_class, subject.spec.tiny))
     def check(config: Any) -> None:
-        try:
-            model = build(subject.declared, case.image_spec, case.conditions, config=config)
-        except MedgenError:
-            return
-        if isinstance(model, PreparesOnData):
-            with torch.no_grad():
-                model.prepare(lambda: [subject.batch(case, 16)])
-        given_inputs = inputs_of(subject, model, case, 2)
-        for verb in verbs_of(model):
-            finite(call(model, verb, given_inputs), f"`{verb}` of a model with {config}")
+        _works_or_is_refused(subject, case, config)
 
     check()
+
+
+@law("config")
+def sizes_work_or_are_refused(subject: Subject) -> None:
+    """Odd sizes, axes of length 1 and any number of channels build a model whose verbs work, or are refused with a sentence."""
+    can = subject.spec.capabilities
+
+    @settings(QUICK, max_examples=12)
+    @given(spec=image_specs(can.spatial_dims, contents=can.contents, max_side=7))
+    def check(spec: ImageSpec) -> None:
+        case = subject.case(spec.dim, spec.content, shape=spec.shape, channels=spec.channels)
+        _works_or_is_refused(subject, case, subject.spec.tiny)
+
+    check()
+
+
+def _works_or_is_refused(subject: Subject, case: Case, config: Any) -> None:
+    try:
+        model = build(subject.declared, case.image_spec, case.conditions, config=config)
+    except MedgenError:
+        return
+    if isinstance(model, PreparesOnData):
+        with torch.no_grad():
+            model.prepare(lambda: [subject.batch(case, 16)])
+    given_inputs = inputs_of(subject, model, case, 2)
+    for verb in verbs_of(model):
+        found = call(model, verb, given_inputs)
+        finite(found, f"{case}: `{verb}` of a model with {config}")
+        if verb in ("sample", "decode", "translate"):
+            expect(found.shape[1:] == case.image_spec.size, f"{case}: `{verb}` must give [B, C, *S]; got {tuple(found.shape)}.")

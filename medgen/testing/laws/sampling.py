@@ -49,6 +49,16 @@ def samples_have_shape_and_range(subject: Subject) -> None:
                 expect(inside, f"{case}: samples must lie in `output_range` {low} to {high}; got {least:.4g} to {most:.4g}.")
 
 
+@law("sampling", applies=lambda spec: generates(spec) and "labels" in spec.capabilities.contents)
+def label_samples_are_distributions(subject: Subject) -> None:
+    """A sample of a label map is a distribution over the classes at every position: not negative, and of sum 1."""
+    for case in subject.cases(content="labels"):
+        model: Any = subject.model(case)
+        found = model.sample(N, condition=subject.condition(case, N))
+        expect(bool((found >= 0).all()), f"{case}: shares of classes must not be negative; got {found.min().item():.3g}.")
+        close(found.sum(1), torch.ones_like(found[:, 0]), f"{case}: the sum over classes and 1", relative=0, absolute=1e-4)
+
+
 @law("sampling", applies=generates)
 def same_seed_same_bits(subject: Subject) -> None:
     """The same seed gives the same samples to the last bit, also in a second model with the same weights."""
