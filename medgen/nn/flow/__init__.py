@@ -6,6 +6,7 @@ from medgen.nn.flow.coupling import AdditiveCoupling, AffineCoupling, SplineCoup
 from medgen.nn.flow.discrete import Dequantise, Logit, has_levels
 from medgen.nn.flow.linear import InvertibleConv
 from medgen.nn.flow.made import Made, MaskedLinear
+from medgen.nn.flow.mixture import MixtureAutoregressive
 from medgen.nn.flow.multiscale import MultiScale, OnFirst, Squeeze
 from medgen.nn.flow.normalise import ActNorm, DiagonalScale, initialise
 from medgen.nn.flow.transform import Chain, Flip, Inverted, Transform, log_det_dtype
@@ -25,6 +26,7 @@ __all__ = [
     "Made",
     "MaskedAffineAutoregressive",
     "MaskedLinear",
+    "MixtureAutoregressive",
     "MlpConditioner",
     "MultiScale",
     "OnFirst",

@@ -11,7 +11,7 @@ import medgen
 from medgen.interfaces import Batch, Condition, Noise, Step
 from medgen.registry import ConditionSpec, ImageSpec, find_family
 
-FAMILIES = ("made", "maf")
+FAMILIES = {"made": {}, "maf": {}, "iaf": {}, "made_mog": {"components": 3}, "maf_mog": {"components": 2}}
 SHAPES = ((), (7,), (3, 4), (2, 3, 2))
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))
 AGE = ConditionSpec(name="attributes", kind="attributes", names=("age", "dose"))
@@ -19,7 +19,8 @@ AGE = ConditionSpec(name="attributes", kind="attributes", names=("age", "dose"))
 
 def build(family, shape=(), channels=2, conditions=(), **config):
     spec = ImageSpec(channels=channels, shape=shape, content="intensity" if shape else "features")
-    return medgen.create(family, spec, conditions, **{**find_family(family).spec.tiny, **config})
+    name = family.removesuffix("_mog")
+    return medgen.create(name, spec, conditions, **{**find_family(name).spec.tiny, **FAMILIES[family], **config})
 
 
 def fit(model, batch, steps, lr=1e-2):
@@ -76,7 +77,7 @@ def test_a_linear_made_holds_any_gaussian():
     """mu_i = m_i + sum_j<i B_ij (x_j - m_j) and constant alpha, from the regressions of the values on those before them."""
     exact, x = gaussian()
     model = build("made", channels=4, hidden=[]).double()
-    layer = model.transform.made.layers[0]
+    layer = model.transform.parts[1].made.layers[0]
     with torch.no_grad():
         layer.weight.zero_()
         for i in range(4):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 import medgen
 
-__all__ = ["AutoregressiveConfig", "CouplingConfig", "FlowConfig", "MadeConfig", "MafConfig", "RealNvpConfig"]
+__all__ = ["AutoregressiveConfig", "CouplingConfig", "FlowConfig", "IafConfig", "MadeConfig", "MafConfig", "RealNvpConfig"]
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -45,11 +45,21 @@ class AutoregressiveConfig(FlowConfig):
 class MadeConfig(AutoregressiveConfig):
     """Masked autoencoder for density estimation."""
 
+    components: int = Field(1, ge=1, le=256, description="Gaussians in the mixture of each value.")
+
 
 class MafConfig(AutoregressiveConfig):
     """Masked autoregressive flow."""
 
     layers: int = Field(5, ge=1, le=64, description="Masked networks on top of each other.")
+    components: int = Field(1, ge=1, le=256, description="Gaussians in the mixture of each value, in the last layer.")
+
+
+class IafConfig(AutoregressiveConfig):
+    """Inverse autoregressive flow."""
+
+    layers: int = Field(4, ge=1, le=64, description="Masked networks on top of each other.")
+    step: Literal["affine", "gated"] = Field("gated", description="g u + (1 - g) m with a gate g, or (u - m) exp(-s).")
 
 
 class CouplingConfig(FlowConfig):

@@ -28,6 +28,13 @@ _REALNVP = medgen.Reference(
     url="https://arxiv.org/abs/1605.08803",
 )
 
+_IAF = medgen.Reference(
+    title="Improving Variational Inference with Inverse Autoregressive Flow",
+    authors="D. P. Kingma et al.",
+    year=2016,
+    url="https://arxiv.org/abs/1606.04934",
+)
+
 _CONDITIONS = (
     medgen.ConditionSlot(name="label", kind="label"),
     medgen.ConditionSlot(name="attributes", kind="attributes"),
@@ -37,7 +44,7 @@ _CONDITIONS = (
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """realnvp, made, maf."""
+    """realnvp, made, maf, iaf."""
     yield _flow(
         "realnvp",
         "medgen_flows.realnvp:RealNvp",
@@ -49,6 +56,9 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
     )
     yield _autoregressive("made", "Made", "Masked autoencoder: exact density in one pass, every value given those before", (_MADE,))
     yield _autoregressive("maf", "Maf", "Masked autoregressive flow: a stack of masked autoencoders", (_MAF,), {"layers": 2})
+    yield _autoregressive(
+        "iaf", "Iaf", "Inverse autoregressive flow: samples in one pass, density value after value", (_IAF,), {"layers": 2}
+    )
 
 
 def _autoregressive(
