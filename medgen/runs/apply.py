@@ -126,20 +126,25 @@ def sample_format(spec: ImageSpec) -> Format:
 
 @dataclass(frozen=True)
 class Scores:
-    """ln p(x) in nats of each sample; `kind` says whether exact, a bound or an estimate."""
+    """ln p(x) in nats of each sample; `kind` says whether exact, a bound or an estimate.
+
+    `measure` says whether p is a density with respect to model units, or a probability mass.
+    """
 
     log_prob: Tensor
     bits_per_dim: Tensor
     origins: list[str]
     kind: str
     importance_samples: int
+    measure: str = "density"
 
     def __str__(self) -> str:
         kind = {"exact": "", "bound": " (lower bound)", "estimate": " (estimate)"}[self.kind]
         k = f", {self.importance_samples} importance samples" if self.importance_samples > 1 else ""
         nats, bits = _mean_se(self.log_prob), _mean_se(self.bits_per_dim)
+        units = " in model units" if self.measure == "density" else ""
         return (
-            f"log p = {nats[0]:.3f} +- {2 * nats[1]:.3f} nats{kind}, {bits[0]:.4f} +- {2 * bits[1]:.4f} bits/dim in model units, "
+            f"log p = {nats[0]:.3f} +- {2 * nats[1]:.3f} nats{kind}, {bits[0]:.4f} +- {2 * bits[1]:.4f} bits/dim{units}, "
             f"n = {len(self.log_prob)}{k}"
         )
 
@@ -192,7 +197,8 @@ def score(
             if progress is not None:
                 progress(sum(map(len, parts)))
     nats = torch.cat(parts)
-    return Scores(nats, model.bits_per_dim(nats), [dataset.origin(int(i)) for i in rows], model.log_prob_kind, importance_samples)
+    origins = [dataset.origin(int(i)) for i in rows]
+    return Scores(nats, model.bits_per_dim(nats), origins, model.log_prob_kind, importance_samples, model.log_prob_measure)
 
 
 def _mean_se(values: Tensor) -> tuple[float, float]:

@@ -203,9 +203,15 @@ def test_logit(alpha):
 
 def test_the_inverse_logit_saturates():
     z = torch.tensor([[-math.inf, -1e30, -50.0, 50.0, 1e30, math.inf]])
-    x, log_det = Logit(0.05, -2.0, 5.0).inverse(z)
-    assert x.tolist() == [[-2.0] * 3 + [5.0] * 3]
+    logit = Logit(0.05, -2.0, 5.0)
+    x, log_det = logit.inverse(z)
+    margin = 0.05 * 7 / 0.9
+    torch.testing.assert_close(x, torch.tensor([[-2.0 - margin] * 3 + [5.0 + margin] * 3]))
+    assert logit.margin == pytest.approx(margin)
     assert not log_det.isnan().any()
+    inside, outside = logit(torch.tensor([[5.0], [5.5]]))[1]
+    assert inside.isfinite()
+    assert outside == -math.inf
     with pytest.raises(ConfigError, match=r"`alpha` must be in \(0, 0.5\)"):
         Logit(0.0)
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from medgen.errors import ConfigError
 from medgen.interfaces import Noise
-from medgen.maths import log_standard_normal
 from medgen.nn.flow.conditioners import Beside, ConvConditioner, MlpConditioner
 from medgen.nn.flow.coupling import AffineCoupling, coupling_sizes
 from medgen.nn.flow.transform import Chain, Transform, log_det_dtype
@@ -26,7 +25,8 @@ __all__ = ["Dequantise", "Logit", "has_levels"]
 class Logit(Transform):
     """z = logit(alpha + (1 - 2 alpha) v), v = (x - low) / (high - low).
 
-    alpha > 0 keeps z finite on all of [low, high]. The inverse saturates: it never leaves [low, high] and never gives NaN.
+    alpha > 0 keeps z finite on all of [low, high]: the line is mapped to an interval that is wider by `margin` on either side. The inverse
+    saturates there: it never leaves that interval and never gives NaN.
 
     Args:
         alpha: in (0, 1/2); 0.05 for images, 1e-6 for MNIST.
@@ -45,17 +45,26 @@ class Logit(Transform):
             raise ConfigError(f"`alpha` must be in (0, 0.5); got {alpha}.")
         self.alpha, self.low, self.high = alpha, low, high
         self._slope = (1.0 - 2.0 * alpha) / (high - low)
+        self.margin = alpha / self._slope
+        """How far x can lie beyond its limits, alpha (high - low) / (1 - 2 alpha)."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The logit. Values of x outside its limits count as the limits."""
-        p = self.alpha + self._slope * (x.clamp(self.low, self.high) - self.low)
+        """The logit; the log-determinant, hence any density, is -infinity beyond the margin."""
+        p = self.alpha + self._slope * (x - self.low)
+        inside = (p > 0.0) & (p < 1.0)
+        p = torch.where(inside, p, 0.5)
         log_p, log_q = p.log(), torch.log1p(-p)
-        return log_p - log_q, _total(math.log(self._slope) - log_p - log_q)
+        return log_p - log_q, _total(torch.where(inside, math.log(self._slope) - log_p - log_q, -math.inf))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The sigmoid."""
         x = self.low + (torch.sigmoid(z) - self.alpha) / self._slope
-        return x.clamp(self.low, self.high), _total(F.logsigmoid(z) + F.logsigmoid(-z) - math.log(self._slope))
+        return x, _total(_log_slope(z) - math.log(self._slope))
+
+
+def _log_slope(z: Tensor) -> Tensor:
+    """ln sigmoid'(z)."""
+    return F.logsigmoid(z) + F.logsigmoid(-z)
 
 
 def _total(terms: Tensor) -> Tensor:
@@ -80,7 +89,8 @@ class Dequantise(nn.Module):
 
     Args:
         spec: of the images; integers in a window (see `has_levels`), L = high - low + 1 levels per channel.
-        kind: "uniform", or "variational": u = sigmoid(g(eps; k)), g a flow of four affine couplings conditioned on the image.
+        kind: "uniform", or "variational": u = sigmoid(g(logit(w); k)), w uniform, g four affine couplings conditioned on the image. They
+            start as the identity, hence u as uniform.
         width: features of those couplings' networks.
 
     Raises:
@@ -126,13 +136,13 @@ class Dequantise(nn.Module):
         """v [B, C, *S] and -ln q(v | k) [B], for x in model units."""
         k = self._levels(x)
         weight = x.new_full((len(x),), -self.log_cells, dtype=log_det_dtype(x.dtype))
-        if self.flow is None:
-            return (k + noise.uniform(*x.shape[1:], stream=stream, dtype=x.dtype)) / self.count, weight
-        eps = noise.normal(*x.shape[1:], stream=stream, dtype=x.dtype)
-        y, log_det = self.flow(eps, 2.0 * (k + 0.5) / self.count - 1.0)
-        log_u = log_det + _total(F.logsigmoid(y) + F.logsigmoid(-y))
-        u = torch.sigmoid(y).clamp(1e-6, 1.0 - 1e-6)  # the sigmoid may round to 1, which belongs to the next level
-        return (k + u) / self.count, weight + log_u - _total(log_standard_normal(eps))
+        u = noise.uniform(*x.shape[1:], stream=stream, dtype=x.dtype)
+        if self.flow is not None:
+            y = u.log() - torch.log1p(-u)
+            z, log_det = self.flow(y, 2.0 * (k + 0.5) / self.count - 1.0)
+            weight = weight + log_det + _total(_log_slope(z) - _log_slope(y))
+            u = torch.sigmoid(z).clamp(1e-6, 1.0 - 1e-6)  # the sigmoid may round to 1, which belongs to the next level
+        return (k + u) / self.count, weight
 
     def centre(self, x: Tensor) -> Tensor:
         """v with u = 1/2."""

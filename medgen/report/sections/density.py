@@ -33,7 +33,10 @@ def log_density(context: Context) -> Section | None:
     if context.split != "train":
         values = {"training": _scores(context, model, train[:: max(1, len(train) // n)][:n]), **values}
     kind = {"exact": "exact", "bound": "a lower bound, one draw per sample", "estimate": "a Monte Carlo estimate"}[model.log_prob_kind]
-    text = f"ln p(x) with respect to model units; it is {kind}."
+    what = (
+        "ln p(x) with respect to model units" if model.log_prob_measure == "density" else "ln P(x), the probability mass of stored values"
+    )
+    text = f"{what}; it is {kind}."
     parts = [f"{name} {float(v.mean()):.2f} +- {2 * float(v.std()) / math.sqrt(len(v)):.2f}" for name, v in values.items() if len(v) > 1]
     if parts:
         text += f" Mean +- 2 standard errors: {', '.join(parts)} nats."

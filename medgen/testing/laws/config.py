@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ def _works_or_is_refused(subject: Subject, case: Case, config: Any) -> None:
     if isinstance(model, PreparesOnData):
         with torch.no_grad():
             model.prepare(lambda: [subject.batch(case, 16)])
-    given_inputs = inputs_of(subject, model, case, 2)
+    given_inputs = inputs_of(subject, model, replace(case, conditions=model.conditions), 2)  # a configuration may decline slots
     for verb in verbs_of(model):
         found = call(model, verb, given_inputs)
         finite(found, f"{case}: `{verb}` of a model with {config}")

@@ -8,7 +8,19 @@ from pydantic import Field
 
 import medgen
 
-__all__ = ["AutoregressiveConfig", "CouplingConfig", "FlowConfig", "IafConfig", "MadeConfig", "MafConfig", "RealNvpConfig"]
+__all__ = [
+    "AutoregressiveConfig",
+    "BananaConfig",
+    "CouplingConfig",
+    "FlowConfig",
+    "GlowConfig",
+    "IafConfig",
+    "MadeConfig",
+    "MafConfig",
+    "NiceConfig",
+    "RealNvpConfig",
+    "SplineFlowConfig",
+]
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -21,7 +33,10 @@ class FlowConfig(medgen.Config):
         description="Noise that fills the cells between stored integers: log_prob then bounds their mass; auto: uniform for integers.",
     )
     logit_alpha: float = Field(
-        0.0, ge=0, lt=0.5, description="Flow on logit(alpha + (1 - 2 alpha) x) of images scaled to [0, 1], which no sample leaves; 0: on x."
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Flow on logit(alpha + (1 - 2 alpha) x) of images scaled to [0, 1], which keeps samples near it; 0: on x.",
     )
     conditional: bool = Field(True, description="Model p(x | conditions) where the data has labels or attributes; false: p(x).")
     condition_width: int = Field(32, ge=1, le=4096, description="Features of each condition's embedding.")
@@ -78,7 +93,39 @@ class RealNvpConfig(CouplingConfig):
         0.05,
         ge=0,
         lt=0.5,
-        description="Flow on logit(alpha + (1 - 2 alpha) x) of images scaled to [0, 1], which no sample leaves; 0: on x.",
+        description="Flow on logit(alpha + (1 - 2 alpha) x) of images scaled to [0, 1], which keeps samples near it; 0: on x.",
     )
     couplings: int = Field(8, ge=1, le=1000, description="Couplings (vectors).")
     couplings_per_mask: int = Field(3, ge=1, le=100, description="Couplings per kind of mask at each resolution (images).")
+
+
+class GlowConfig(CouplingConfig):
+    """Glow."""
+
+    levels: int = Field(3, ge=1, le=10, description="Resolutions (images), each half the last; half of the values leave at each.")
+    steps: int = Field(8, ge=1, le=1000, description="Steps at each resolution; in all for vectors.")
+    coupling: Literal["affine", "additive"] = Field("affine", description="Kind of coupling in each step.")
+
+
+class SplineFlowConfig(CouplingConfig):
+    """Neural spline flow."""
+
+    steps: int = Field(5, ge=1, le=1000, description="Steps at each resolution; in all for vectors.")
+    bins: int = Field(8, ge=1, le=64, description="Pieces of each spline.")
+    tail: float = Field(4.0, gt=0, le=100, description="Half the interval on which splines act; the identity beyond.")
+
+
+class NiceConfig(FlowConfig):
+    """NICE."""
+
+    couplings: int = Field(4, ge=1, le=1000, description="Additive couplings, on even and odd values by turns.")
+    width: int = Field(512, ge=1, le=65536, description="Features of the hidden layers of each coupling's network.")
+    depth: int = Field(3, ge=1, le=64, description="Hidden layers of each coupling's network.")
+    prior: Literal["logistic", "gaussian"] = Field("logistic", description="Distribution of every value after the last scale.")
+
+
+class BananaConfig(FlowConfig):
+    """The banana."""
+
+    bend: float = Field(1.0, ge=-100, le=100, description="Factor on x1^2.")
+    shift: float = Field(1.0, ge=-100, le=100, description="Downward shift of x2.")

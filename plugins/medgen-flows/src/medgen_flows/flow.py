@@ -47,13 +47,13 @@ class Flow(Generator, DensityModel, LatentModel, PreparesOnData):
         if kind == "auto":
             kind = "uniform" if has_levels(image_spec) else "none"
         self.dequantise = None if kind == "none" else Dequantise(image_spec, kind)
-        bounded = self.dequantise is not None or (config.logit_alpha > 0 and image_spec.content == "intensity" and rule.clip)
-        limits = rule.range if self.dequantise is None else (0.0, 1.0)
-        self.limits = Logit(config.logit_alpha, *limits) if bounded and config.logit_alpha > 0 else Chain([])
+        self.limits: Transform = Chain([])
+        if config.logit_alpha > 0 and image_spec.content == "intensity" and rule.clip:
+            low, high = rule.range if self.dequantise is None else (0.0, 1.0)
+            self.limits = Logit(config.logit_alpha, low, high)
+            self.output_range = low - self.limits.margin, high + self.limits.margin
         if self.dequantise is not None:
-            self.log_prob_kind, self.log_prob_measure = "bound", "mass"
-        if bounded:
-            self.output_range = rule.range
+            self.log_prob_kind, self.log_prob_measure, self.output_range = "bound", "mass", rule.range
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

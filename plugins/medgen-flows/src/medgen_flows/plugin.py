@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import medgen
 
@@ -34,6 +35,24 @@ _IAF = medgen.Reference(
     year=2016,
     url="https://arxiv.org/abs/1606.04934",
 )
+_NICE = medgen.Reference(
+    title="NICE: Non-linear Independent Components Estimation",
+    authors="L. Dinh, D. Krueger, Y. Bengio",
+    year=2014,
+    url="https://arxiv.org/abs/1410.8516",
+)
+_GLOW = medgen.Reference(
+    title="Glow: Generative Flow with Invertible 1x1 Convolutions",
+    authors="D. P. Kingma, P. Dhariwal",
+    year=2018,
+    url="https://arxiv.org/abs/1807.03039",
+)
+_SPLINES = medgen.Reference(
+    title="Neural Spline Flows",
+    authors="C. Durkan, A. Bekasov, I. Murray, G. Papamakarios",
+    year=2019,
+    url="https://arxiv.org/abs/1906.04032",
+)
 
 _CONDITIONS = (
     medgen.ConditionSlot(name="label", kind="label"),
@@ -44,7 +63,28 @@ _CONDITIONS = (
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """realnvp, made, maf, iaf."""
+    """banana, nice, realnvp, glow, spline_flow, made, maf, iaf."""
+    yield _flow(
+        "banana",
+        "medgen_flows.banana:Banana",
+        "BananaConfig",
+        "A known density in two dimensions: a standard normal bent along a parabola",
+        (),
+        {},
+        dims=(0,),
+        contents=("features",),
+        conditions=(),
+        training="none",
+    )
+    yield _flow(
+        "nice",
+        "medgen_flows.nice:Nice",
+        "NiceConfig",
+        "NICE: additive couplings of all values at once, then one scale per value",
+        (_NICE,),
+        {"width": 16, "depth": 1, "couplings": 2},
+        ops=("additive_coupling",),
+    )
     yield _flow(
         "realnvp",
         "medgen_flows.realnvp:RealNvp",
@@ -53,6 +93,24 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         (_REALNVP,),
         {"width": 8, "depth": 1, "couplings": 2, "couplings_per_mask": 2, "levels": 2},
         ops=("affine_coupling",),
+    )
+    yield _flow(
+        "glow",
+        "medgen_flows.glow:Glow",
+        "GlowConfig",
+        "Glow: actnorm, invertible 1x1 convolutions and couplings at several resolutions",
+        (_GLOW,),
+        {"width": 8, "depth": 1, "steps": 2, "levels": 2},
+        ops=("affine_coupling", "additive_coupling"),
+    )
+    yield _flow(
+        "spline_flow",
+        "medgen_flows.spline:SplineFlow",
+        "SplineFlowConfig",
+        "Neural spline flow: rational-quadratic couplings and linear maps",
+        (_SPLINES,),
+        {"width": 8, "depth": 1, "steps": 2, "levels": 2, "bins": 4},
+        ops=("rq_spline_coupling", "affine_coupling"),
     )
     yield _autoregressive("made", "Made", "Masked autoencoder: exact density in one pass, every value given those before", (_MADE,))
     yield _autoregressive("maf", "Maf", "Masked autoregressive flow: a stack of masked autoencoders", (_MAF,), {"layers": 2})
@@ -85,6 +143,9 @@ def _flow(
     tiny: dict[str, object],
     *,
     dims: tuple[int, ...] = (0, 1, 2, 3),
+    contents: tuple[str, ...] = ("intensity", "features"),
+    conditions: tuple[medgen.ConditionSlot, ...] = _CONDITIONS,
+    training: Literal["plain", "none"] = "plain",
     ops: tuple[str, ...] = (),
 ) -> medgen.FamilySpec:
     return medgen.FamilySpec(
@@ -93,7 +154,13 @@ def _flow(
         model=model,
         config=f"medgen_flows.config:{config}",
         capabilities=medgen.Capabilities(
-            spatial_dims=dims, contents=("intensity", "features"), conditions=_CONDITIONS, log_prob="exact", invertible=True, ops=ops
+            spatial_dims=dims,
+            contents=contents,
+            conditions=conditions,
+            log_prob="exact",
+            invertible=True,
+            training=training,
+            ops=ops,
         ),
         tiny=tiny,
         summary=summary,

@@ -12,7 +12,7 @@ from medgen.ops.affine_coupling import Mask
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_flows.config import RealNvpConfig
 from medgen_flows.flow import Flow
-from medgen_flows.steps import affine, prior
+from medgen_flows.steps import affine
 
 __all__ = ["RealNvp"]
 
@@ -50,7 +50,7 @@ class RealNvp(Flow):
             config.levels,
             before=lambda channels, _: self._alternate(channels, dim, _POSITIONS, count),
             after=lambda channels, _: [*self._alternate(channels, dim, _CHANNELS, count if channels > 1 else 0), ActNorm(channels)],
-            prior=lambda channels, _: [prior(config, dim, channels, self.embedding.size)],
+            prior=lambda channels, _: [affine(config, dim, channels, self.embedding.size, "second")],
         )
 
     def _alternate(self, channels: int, dim: int, masks: Sequence[Mask], count: int) -> Iterator[Transform]:
