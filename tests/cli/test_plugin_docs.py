@@ -1,0 +1,77 @@
+"""docs/plugins.md says what is written, lists every law, and its other snippets run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import fakes
+import pytest
+
+from medgen.cli.new_plugin import write_plugin
+from medgen.testing import LAWS
+from medgen.testing.law import GROUPS
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "plugins.md").read_text()
+BLOCKS = re.findall(r"^```(?:python|cpp)\n(?:#|//) (\S+(?: \S+)?)\n(.*?)^```$", TEXT, flags=re.M | re.S)
+NEW = {name.removeprefix("new: "): code for name, code in BLOCKS if name.startswith("new: ")}
+EXCERPTS = [(name, code) for name, code in BLOCKS if not name.startswith("new: ")]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_plugin("medgen-mine", into=tmp_path_factory.mktemp("plugin"), extension=True)
+
+
+def test_every_snippet_names_its_file():
+    assert len(BLOCKS) == len(re.findall(r"^```(?:python|cpp)$", TEXT, flags=re.M))
+    assert set(NEW) == {"plugin.py", "data.py", "metrics.py", "migrations.py", "setup.py"}
+
+
+@pytest.mark.parametrize(("name", "code"), EXCERPTS, ids=[f"{n} {name}" for n, (name, _) in enumerate(EXCERPTS)])
+def test_excerpts_are_what_new_plugin_writes(written, name, code):
+    assert code in (written / name).read_text()
+
+
+def test_every_law_is_listed_in_its_group():
+    rows = dict(re.findall(rf"^\| ({'|'.join(GROUPS)}) \| [^|]* \| (.*) \|$", TEXT, flags=re.M))
+    assert {group: set(re.findall(r"`(\w+)`", row)) for group, row in rows.items()} == {
+        group: {law.name for law in LAWS.values() if law.group == group} for group in GROUPS
+    }
+
+
+def test_its_dataset_and_metric(tmp_path):
+    site = fakes.Site(tmp_path).add("medgen-mine", NEW["plugin.py"], data=NEW["data.py"], metrics=NEW["metrics.py"])
+    only = {"MEDGEN_PLUGINS": "medgen-mine,medgen-autoencoders"}
+    small = ("--steps", "2", "--model.channels", "4", "--model.latent_dim", "2", "--device", "cpu", "--quiet")
+    assert site.medgen("list", "--datasets", "rings", **only).returncode == 0
+    done = site.medgen("train", "ae", "--data", "rings?n=40&size=8", "--out", "run", *small, **only)
+    assert done.returncode == 0, done.stderr
+    done = site.medgen("evaluate", "run", "--metrics", "mean_gap", **only)
+    assert done.returncode == 0, done.stderr
+    assert "mean_gap" in done.stdout
+
+
+def test_its_migration():
+    scope: dict = {}
+    exec(NEW["migrations.py"], scope)
+    assert scope["MIGRATIONS"][1]({}, {"mean": 1, "lower": 2}) == ({}, {"location": 1, "lower": 2})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
+def test_its_wheel_with_a_library(tmp_path):
+    folder = write_plugin("medgen-mine", into=tmp_path, extension=True)
+    (folder / "setup.py").write_text(NEW["setup.py"])
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-index", "--no-deps", "--no-build-isolation", "-w", tmp_path, folder]
+    done = subprocess.run(pip, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert {"medgen_mine/libmedgen_mine_ops_cpu.so", "medgen_mine/csrc/log_sech.cpp"} <= set(archive.namelist())
