@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +16,6 @@ import tiny
 import medgen
 from medgen.cli import new_plugin
 from medgen.cli.new_plugin import write_plugin
-from medgen.errors import ConfigError, MedgenError
 
 ROOT = Path(medgen.__file__).parents[1]
 BASE = {
@@ -135,9 +135,6 @@ class TestRefused:
             write_plugin("medgen-mine", into=tmp_path)
         assert list(tmp_path.iterdir()) == []
 
-    def test_errors_are_errors_of_medgen(self):
-        assert issubclass(ConfigError, MedgenError)
-
 
 @dataclass(frozen=True)
 class Stranger:
@@ -216,7 +213,8 @@ class TestInstalled:
         assert "exact" in stranger.medgen("show", "stranger")
 
     def test_it_keeps_the_laws_of_check_and_of_its_own_tests(self, stranger):
-        assert "0 failed" not in stranger.medgen("check", "medgen-stranger")
+        counts = re.search(r"^medgen-stranger/stranger: (\d+) passed, (\d+) skipped in", stranger.medgen("check", "medgen-stranger"), re.M)
+        assert int(counts[1]) > 35  # and none failed: the command would say so
         out = stranger.ok("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
         assert "passed" in out.splitlines()[-1]
 

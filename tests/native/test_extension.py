@@ -156,7 +156,7 @@ class TestNotBuilt:
     def test_native_insists_where_there_are_sources(self, tmp_path):
         site = install(fakes.Site(tmp_path))
         code = "import torch; from fake_native.ops import triple; from medgen import native; {}"
-        insist = {"MEDGEN_OPS": "native", "CXX": "no-such-compiler", "MEDGEN_PLUGINS": "fake-*"}
+        insist = {"MEDGEN_OPS": "native", "CXX": "no-such-compiler", "MEDGEN_PLUGINS": "fake-*", "MEDGEN_CACHE": str(tmp_path / "cache")}
         done = site.python(code.format("triple(torch.ones(1))"), **insist)
         assert "NativeOpsError: MEDGEN_OPS=native, but there are no native cpu ops of extension 'fake_ops'" in done.stderr
         done = site.python(code.format("print(native.load('cuda', extension='fake_ops').reason)"), **insist)
