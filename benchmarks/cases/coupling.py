@@ -147,6 +147,7 @@ def one_size(label: str, shape: tuple[int, ...], rounds: int, quick: bool) -> li
     out, mine, copied, scaled = torch.empty_like(x), x.clone(), torch.empty_like(x), x.clone()
     transforms: dict[str, Transform] = {"eager": eager, "eager tanh": eager_tanh, "medgen": medgen, "medgen tanh": medgen_tanh}
     if not quick:
+        torch._dynamo.reset()  # each size its own code; after eight of one function torch would fall back to eager
         transforms["compile"] = torch.compile(eager, dynamic=False)
     others, notes = libraries(x, p)
     transforms |= others
@@ -170,6 +171,7 @@ def one_size(label: str, shape: tuple[int, ...], rounds: int, quick: bool) -> li
 
 def curve(rounds: int, quick: bool) -> list[Result]:
     """Elements per second over sizes [B, 64], forward."""
+    torch._dynamo.reset()
     compiled = torch.compile(eager, dynamic=True)
 
     def build(size: int) -> tuple[Calls, float]:
