@@ -34,6 +34,12 @@ class VaeConfig(AeConfig):
         None, gt=0, description="Standard deviation of the gaussian likelihood, in model units; none learns it (one number for all values)."
     )
     sample_noise: bool = Field(False, description="Samples are draws from p(x|z) instead of its mean.")
+    posterior: Literal["gaussian", "iaf"] = Field(
+        "gaussian", description="q(z|x): a diagonal Gaussian, or one transformed by an inverse autoregressive flow."
+    )
+    iaf_steps: int = Field(2, ge=1, le=32, description="Steps of the posterior's flow.")
+    iaf_hidden: tuple[Width, ...] = Field((64, 64), description="Widths within a step of the posterior's flow.")
+    free_bits: float = Field(0.0, ge=0, description="Nats of KL per sample that cost nothing in training.")
 
 
 class BetaVaeConfig(VaeConfig):

@@ -1,4 +1,4 @@
-"""`vae`, `beta_vae`, `cvae`: variational autoencoders with diagonal Gaussian posteriors.
+"""`vae`, `beta_vae`, `cvae`: variational autoencoders.
 
 Papers: Auto-Encoding Variational Bayes (Kingma, Welling, 2014) | https://arxiv.org/abs/1312.6114
 Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov, 2016) | https://arxiv.org/abs/1509.00519
@@ -13,14 +13,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
 from medgen.interfaces import Batch, Condition, DensityModel, Generator, LatentModel, Noise, Phase, Step
-from medgen.maths import kl_diagonal, log_normal
+from medgen.maths import log_normal
 from medgen.nn import ConditionEmbedding, Decoder, Encoder
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_autoencoders.config import BetaVaeConfig, CvaeConfig, VaeConfig
 from medgen_autoencoders.likelihoods import make_likelihood
+from medgen_autoencoders.posterior import Posterior, PosteriorHead
 
 __all__ = ["BetaVae", "Cvae", "GaussianVae", "Vae"]
 
@@ -28,7 +29,7 @@ _LATENT, _HIDE = 0, 1  # noise streams: the latents; which samples lose their co
 
 
 class GaussianVae(Generator, DensityModel, LatentModel):
-    """What all three share: q(z|x,c) = N(mean, diag), p(z|c), p(x|z,c).
+    """What all three share: q(z|x,c), a diagonal Gaussian or a flow of one, p(z|c), p(x|z,c).
 
     ELBO = E_q[ln p(x|z,c)] - KL[q(z|x,c) || p(z|c)] <= ln p(x|c)
     """
@@ -50,7 +51,8 @@ class GaussianVae(Generator, DensityModel, LatentModel):
         latent, shape, channels = config.latent_dim, image_spec.shape, config.channels
         self.embedding = ConditionEmbedding(conditions, embedding_width, required=required)
         extra = self.embedding.size
-        self.encoder = Encoder(image_spec.channels, shape, channels, 2 * latent, blocks=config.blocks, embedding=extra)
+        self.posterior = PosteriorHead(latent, config.iaf_steps if config.posterior == "iaf" else 0, config.iaf_hidden)
+        self.encoder = Encoder(image_spec.channels, shape, channels, self.posterior.size, blocks=config.blocks, embedding=extra)
         self.decoder = Decoder(latent + extra, image_spec.channels, shape, channels, blocks=config.blocks)
         self.likelihood = make_likelihood(config.likelihood, config.noise_sd, image_spec)
         self.output_range, self.log_prob_measure = self.likelihood.output_range, self.likelihood.measure
@@ -68,18 +70,15 @@ class GaussianVae(Generator, DensityModel, LatentModel):
         """(latent_dim,)."""
         return (self.config.latent_dim,)
 
-    def _posterior(self, x: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
-        # A log-variance beyond +-14 nats only ever comes from divergence; the bound keeps exp() and its gradient finite.
-        mean, log_var = self.encoder(x, embedding).chunk(2, 1)
-        return mean, 14.0 * torch.tanh(log_var / 14.0)
+    def _posterior(self, x: Tensor, embedding: Tensor | None) -> Posterior:
+        return self.posterior(self.encoder(x, embedding))
 
     def _hidden(self, z: Tensor, embedding: Tensor | None) -> Tensor:
         """Decoder output [B, C, *S] before the likelihood's link."""
         return self.decoder(z if embedding is None else torch.cat((z, embedding), 1))
 
     def _encode(self, x: Tensor, condition: Condition) -> Distribution:
-        mean, log_var = self._posterior(x, self.embedding(condition, len(x)))
-        return Independent(Normal(mean, torch.exp(0.5 * log_var), validate_args=False), 1, validate_args=False)
+        return self._posterior(x, self.embedding(condition, len(x))).distribution()
 
     def _decode(self, z: Tensor, condition: Condition) -> Tensor:
         return self.likelihood.mean(self._hidden(z, self.embedding(condition, len(z))))
@@ -92,24 +91,19 @@ class GaussianVae(Generator, DensityModel, LatentModel):
         return self.likelihood.sample(h, noise) if self.config.sample_noise else self.likelihood.mean(h)
 
     def _log_prob(self, x: Tensor, condition: Condition, noise: Noise, importance_samples: int) -> Tensor:
-        """K = 1: the ELBO with its KL in closed form. K > 1: ln (1/K) sum_k p(x, z_k|c) / q(z_k|x, c), a tighter bound."""
+        """K = 1: the ELBO, its KL in closed form where q is Gaussian. K > 1: ln (1/K) sum_k p(x, z_k|c) / q(z_k|x, c), a tighter bound."""
         embedding = self.embedding(condition, len(x))
-        mean, log_var = self._posterior(x, embedding)
+        posterior = self._posterior(x, embedding)
         prior = self._prior(embedding, len(x))
         if importance_samples == 1:
-            z = self._reparametrise(mean, log_var, noise, 0)
-            return self.likelihood.log_prob(x, self._hidden(z, embedding)) - kl_diagonal(mean, log_var, *prior).sum(1)
+            z, log_q = posterior.draw(noise, _LATENT)
+            return self.likelihood.log_prob(x, self._hidden(z, embedding)) - posterior.kl(prior, z, log_q)
         total = torch.full((len(x),), -math.inf, device=x.device, dtype=x.dtype)
         for k in range(importance_samples):  # one at a time: memory does not grow with K
-            z = self._reparametrise(mean, log_var, noise, k)
-            weight = self.likelihood.log_prob(x, self._hidden(z, embedding)) + (log_normal(z, *prior) - log_normal(z, mean, log_var)).sum(1)
+            z, log_q = posterior.draw(noise, _LATENT if k == 0 else 16 + k)  # streams 1 to 16 have other uses
+            weight = self.likelihood.log_prob(x, self._hidden(z, embedding)) + log_normal(z, *prior).sum(1) - log_q
             total = torch.logaddexp(total, weight)
         return total - math.log(importance_samples)
-
-    @staticmethod
-    def _reparametrise(mean: Tensor, log_var: Tensor, noise: Noise, k: int) -> Tensor:
-        stream = _LATENT if k == 0 else 16 + k  # streams 1 to 16 have other uses
-        return mean + torch.exp(0.5 * log_var) * noise.normal(mean.shape[1], stream=stream, dtype=mean.dtype)
 
     def phases(self) -> Sequence[Phase]:
         """One player, who maximises the bound."""
@@ -118,11 +112,13 @@ class GaussianVae(Generator, DensityModel, LatentModel):
     def _loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
         """Nats per value, so that learning rates carry over from one image size to another."""
         embedding = self.embedding(self._seen(batch.condition, step), len(batch))
-        mean, log_var = self._posterior(batch.x, embedding)
-        z = self._reparametrise(mean, log_var, step.noise, 0)
+        posterior = self._posterior(batch.x, embedding)
+        z, log_q = posterior.draw(step.noise, _LATENT)
         reconstruction = -self.likelihood.log_prob(batch.x, self._hidden(z, embedding)).mean()
-        kl = kl_diagonal(mean, log_var, *self._prior(embedding, len(batch))).sum(1).mean()
-        loss = self._objective(reconstruction, kl, step) / self.image_spec.numel
+        kl = posterior.kl(self._prior(embedding, len(batch)), z, log_q).mean()
+        # not at 0 bits: a draw's estimate of the KL may fall below 0, and must still be pushed
+        cost = kl.clamp(min=self.config.free_bits) if self.config.free_bits > 0 else kl
+        loss = self._objective(reconstruction, cost, step) / self.image_spec.numel
         return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}
 
     @abstractmethod
