@@ -39,11 +39,10 @@ def test_excerpts_are_what_new_plugin_writes(written, name, code):
     assert code in (written / name).read_text()
 
 
-def test_every_law_is_listed_in_its_group():
-    rows = dict(re.findall(rf"^\| ({'|'.join(GROUPS)}) \| [^|]* \| (.*) \|$", TEXT, flags=re.M))
-    assert {group: set(re.findall(r"`(\w+)`", row)) for group, row in rows.items()} == {
-        group: {law.name for law in LAWS.values() if law.group == group} for group in GROUPS
-    }
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_law_is_listed_in_its_group(group):
+    (row,) = re.findall(rf"^\| {group} \| [^|]* \| (.*) \|$", TEXT, flags=re.M)
+    assert re.findall(r"`(\w+)`", row) == [law.name for law in LAWS.values() if law.group == group]
 
 
 def test_its_dataset_and_metric(tmp_path):
