@@ -137,7 +137,7 @@ RING = 0.5 * math.log(2 * math.pi * math.e * 0.01) + math.log(2 * math.pi) - 0.0
         ("nice", {"width": 64, "prior": "gaussian"}, banana, math.log(2 * math.pi * math.e)),
         ("spline_flow", {"steps": 3}, ring, RING),
         pytest.param("realnvp", {}, ring, RING, marks=pytest.mark.slow),
-        pytest.param("glow", {}, ring, RING, marks=pytest.mark.slow),
+        pytest.param("glow", {"steps": 12}, ring, RING, marks=pytest.mark.slow),
     ],
     ids=["nice", "spline_flow", "realnvp", "glow"],
 )
@@ -150,5 +150,4 @@ def test_a_toy_is_learned_to_near_its_entropy(family, options, toy, entropy, tmp
     offset = torch.tensor([x.offset(c) for c in range(2)])
     with torch.no_grad():
         nats = run.model.log_prob(held * scale + offset).mean().item() + scale.log().sum().item()
-    print(family, -nats, entropy)
-    assert entropy - 0.02 < -nats < entropy + 0.25
+    assert entropy - 0.02 < -nats < entropy + 0.25, nats
