@@ -153,7 +153,7 @@ def _integral(subject: Subject, case: Case, model: Any, condition: Condition) ->
     if case.image_spec.numel > 2:
         return _by_importance(subject, case, model, condition, density)
     low, high = box_of(_points(subject, case, model, condition, 2000), within=model.output_range)
-    sides = 240 if exact(subject.spec) else 64
+    sides = 160 if exact(subject.spec) else 64
     points, cell = lattice(low, high, sides)
     values = evaluate(density, points.reshape(-1, *case.image_spec.size)).exp().reshape([sides] * len(low))
     fine, coarse = values.sum().item() * cell, values[(slice(None, None, 2),) * len(low)].sum().item() * cell * 2 ** len(low)

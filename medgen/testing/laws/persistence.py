@@ -22,7 +22,7 @@ from medgen.testing.verbs import call, inputs_of, verbs_of
 def comes_back_from_file(subject: Subject) -> None:
     """A saved and rebuilt model has the same weights, configuration and specs, and its verbs give the same bits."""
     for case in subject.cases():
-        for dtype in (torch.float32, torch.float64):
+        for dtype in (torch.float32, torch.float64) if case == subject.small else (torch.float32,):
             model = subject.model(case, dtype=dtype)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.safetensors"
