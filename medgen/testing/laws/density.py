@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from scipy.stats import chi2
 from torch import Tensor
 
 from medgen.interfaces import Condition, Noise
 from medgen.registry import FamilySpec
 from medgen.testing.expect import close, expect, finite, positions
-from medgen.testing.grid import box_of, evaluate, lattice
+from medgen.testing.grid import box_of, chi_square, evaluate, lattice, log_student
 from medgen.testing.law import SkipLaw, law
 from medgen.testing.laws.sampling import conditional, generates, variations
 from medgen.testing.subject import Case, Subject
 
 N = 6
-_CHANCE = 1e-6  # of a false alarm, were the seeds not fixed
 _SIGMAS = 6.0  # two-sided tail of a normal: 2e-9
 _VALUES = 16  # the largest arrays that are sampled densely
 
@@ -169,15 +166,9 @@ def _by_importance(
     noise, d = Noise(8, torch.arange(20000)), points.shape[1]
     gamma = noise.normal(5, stream=1, dtype=torch.float64).square().sum(1) / 5
     u = noise.normal(d, dtype=torch.float64) / gamma.sqrt()[:, None]
-    log_q = _log_student(u, 5.0) - root.diagonal().log().sum()
+    log_q = log_student(u, 5.0) - root.diagonal().log().sum()
     weights = (evaluate(density, (centre + u @ root.T).reshape(-1, *case.image_spec.size)) - log_q).exp()
     return weights.mean().item(), _SIGMAS * (weights.std() / len(weights) ** 0.5).item() + 0.005
-
-
-def _log_student(u: Tensor, nu: float) -> Tensor:
-    d = u.shape[1]
-    constant = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2) - d / 2 * math.log(nu * math.pi)
-    return constant - (nu + d) / 2 * torch.log1p(u.square().sum(1) / nu)
 
 
 @law("density", applies=bound)
@@ -210,7 +201,7 @@ def samples_follow_the_density(subject: Subject) -> None:
         if _discrete(case, model):
             states = one_hot_states(case)
             counts = (x.flatten(1)[:, None] == states.flatten(1)[None]).all(2).sum(0).double()
-            _chi_square(counts, density(states).exp(), f"{case}: frequencies of samples and exp(log_prob)")
+            chi_square(counts, density(states).exp(), f"{case}: frequencies of samples and exp(log_prob)")
             continue
         _detailed_balance(case, x, density)
         if case.image_spec.numel == 2:
@@ -246,17 +237,7 @@ def _cells(case: Case, x: Tensor, density: Callable[[Tensor], Tensor]) -> None:
     counts = torch.bincount(index, minlength=sides**2).double()
     outside = torch.tensor([float((~inside).sum())], dtype=torch.float64)
     chances = torch.cat((mass.flatten(), (1 - mass.sum()).clamp(min=1e-9)[None]))
-    _chi_square(torch.cat((counts, outside)), chances, f"{case}: counts of samples in cells and the integral of exp(log_prob)")
-
-
-def _chi_square(counts: Tensor, chances: Tensor, what: str) -> None:
-    expected = chances * counts.sum()
-    rare = expected < 8
-    pooled = [torch.cat((v[~rare], v[rare].sum()[None])) for v in (counts, expected)]
-    keep = pooled[1] > 1e-6
-    statistic = ((pooled[0] - pooled[1]).square()[keep] / pooled[1][keep]).sum().item()
-    chance = float(chi2.sf(statistic, max(1, int(keep.sum()) - 1)))
-    expect(chance > _CHANCE, f"{what} must agree; chi-square is {statistic:.0f} over {int(keep.sum())} cells, chance {chance:.1g}.")
+    chi_square(torch.cat((counts, outside)), chances, f"{case}: counts of samples in cells and the integral of exp(log_prob)")
 
 
 # ------------------------------------------------------------------------------------------------------- small cases
