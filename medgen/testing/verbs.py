@@ -68,8 +68,9 @@ def call(model: Any, verb: str, given: Inputs, *, first: int = 0) -> Tensor:
             case "log_prob":
                 found = model.log_prob(given.x, condition=given.condition, noise=noise)
             case "translate":
-                rest = {k: v for k, v in given.condition.values.items() if k != "source"}
-                found = model.translate(given.condition.values["source"], condition=Condition(rest))
+                values, present = dict(given.condition.values), given.condition.present
+                source = values.pop("source")
+                found = model.translate(source, condition=Condition(values, {k: v for k, v in present.items() if k in values}))
             case "encode":
                 found = model.encode(given.x, condition=given.condition).mean
             case _:
