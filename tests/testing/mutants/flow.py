@@ -20,6 +20,12 @@ from medgen.registry import ConditionSlot
 SLOTS = (ConditionSlot(name="label", kind="label"), ConditionSlot(name="attributes", kind="attributes"))
 
 
+def seen(condition: Condition, noise: Noise) -> Condition:
+    """Slots hidden from half of the samples, each on its own, so that the vectors of missing slots are trained too."""
+    hidden = {name: noise.uniform(stream=90 + number) < 0.5 for number, name in enumerate(condition.values) if name != "source"}
+    return Condition(condition.values, {**condition.present, **{name: condition.mask(name) & ~rows for name, rows in hidden.items()}})
+
+
 class Flow(Generator, DensityModel, LatentModel):
     """ln p(x|c) = ln N(f(x; c); 0, I) + ln |det df/dx|."""
 
@@ -62,7 +68,8 @@ class Flow(Generator, DensityModel, LatentModel):
         return [Phase("likelihood", list(self.parameters()), self.loss)]
 
     def loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
-        return {"loss": -self._log_prob(batch.x, batch.condition, step.noise, 1).mean() / self.image_spec.numel}
+        condition = seen(batch.condition, step.noise)
+        return {"loss": -self._log_prob(batch.x, condition, step.noise, 1).mean() / self.image_spec.numel}
 
 
 # ------------------------------------------------------------------------------------------------------- Gaussian
@@ -124,7 +131,7 @@ class Coupling(Transform):
         h = self.inner(torch.where(self.mask, x, 0))
         if context is not None and self.context is not None:
             h = h + self.context(context)
-        return self.outer(torch.tanh(h)).chunk(2, 1)
+        return self.outer(nn.functional.softplus(h)).chunk(2, 1)
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         s, t = self.raw(x, context)

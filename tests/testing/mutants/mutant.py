@@ -25,6 +25,9 @@ OF_CONFIG_ALONE = frozenset(
 )
 """Laws that look at the configuration and the plugin module only: those of a mutant with its parent's need no second look."""
 
+DEAR = frozenset({"compiles"})
+"""Laws that take a second: checked for the mutants that must fail them, and for sound families."""
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -52,7 +55,8 @@ class Mutant:
     def laws(self) -> list[str]:
         """The laws to check."""
         same = (self.spec.config, self.spec.tiny, self.plugin) == (self.parent.config, self.parent.tiny, None)
-        return [law.name for law in laws_for(self.spec) if not (same and law.name in OF_CONFIG_ALONE)]
+        left_out = (OF_CONFIG_ALONE if same else frozenset()) | (DEAR - self.fails)
+        return [law.name for law in laws_for(self.spec) if law.name not in left_out]
 
 
 @dataclass

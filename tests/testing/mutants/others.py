@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from testing.mutants.config import SamplerConfig, SmallConfig
-from testing.mutants.flow import SLOTS
+from testing.mutants.flow import SLOTS, seen
 from testing.mutants.mutant import Sound
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
@@ -76,7 +76,8 @@ class LinearVae(Generator, DensityModel, LatentModel):
         return [Phase("elbo", list(self.parameters()), self.loss)]
 
     def loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
-        return {"loss": -self._log_prob(batch.x, batch.condition, step.noise, 1).mean() / self.image_spec.numel}
+        condition = seen(batch.condition, step.noise)
+        return {"loss": -self._log_prob(batch.x, condition, step.noise, 1).mean() / self.image_spec.numel}
 
 
 def joined(x: Tensor, embedding: Tensor | None) -> Tensor:
@@ -110,6 +111,7 @@ class Sampler(Generator, DensityModel):
         self.embedding = ConditionEmbedding(conditions, config.width)
         self.base = nn.Parameter(torch.tensor([0.3, -1.4]).repeat_interleave(image_spec.numel))
         self.head = nn.Linear(self.embedding.size, 2 * image_spec.numel, bias=False) if conditions else None
+        self.taken, self.meant = self.schedule(self.previous), self.schedule(previous_alpha_bars)
 
     def moments(self, condition: Condition, n: int) -> tuple[Tensor, Tensor]:
         """Mean and variance of the data, [n, D]."""
@@ -118,10 +120,15 @@ class Sampler(Generator, DensityModel):
         mean, log_var = found.chunk(2, 1)
         return mean, torch.exp(3 * torch.tanh(log_var / 3))
 
-    def schedule(self) -> list[tuple[float, float]]:
+    @staticmethod
+    def previous(bars: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """abar of every kept step, and of the one that sampling goes to from there."""
+        return previous_alpha_bars(bars, kept)
+
+    def schedule(self, previous: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> list[tuple[float, float]]:
         """(abar_t, abar_s) of each step from t to the kept step s before it, noisiest first."""
         bars = alpha_bars(linear_betas(self.config.total))
-        pairs = previous_alpha_bars(bars, kept_steps(self.config.total, self.config.kept, "trailing"))
+        pairs = previous(bars, kept_steps(self.config.total, self.config.kept, "trailing"))
         return list(zip(*(part.flip(0).tolist() for part in pairs), strict=True))
 
     @staticmethod
@@ -137,7 +144,7 @@ class Sampler(Generator, DensityModel):
         mean, var = self.moments(condition, n)
         size = self.image_spec.numel
         x = noise.normal(size, dtype=self.dtype)
-        for number, (at, before) in enumerate(self.schedule(), 1):
+        for number, (at, before) in enumerate(self.taken, 1):
             factor, summand, spread = self.step(at, before, mean, var)
             x = factor * x + summand + spread**0.5 * noise.normal(size, stream=number, dtype=self.dtype)
         return x.view(n, *self.image_spec.size)
@@ -145,7 +152,7 @@ class Sampler(Generator, DensityModel):
     def _log_prob(self, x: Tensor, condition: Condition, noise: Noise, importance_samples: int) -> Tensor:
         mean, var = self.moments(condition, len(x))
         m, v = torch.zeros_like(mean), torch.ones_like(var)
-        for at, before in Sampler.schedule(self):
+        for at, before in self.meant:
             factor, summand, spread = Sampler.step(at, before, mean, var)
             m, v = factor * m + summand, factor.square() * v + spread
         return log_normal(x.flatten(1), m, v.log()).sum(1)
@@ -154,7 +161,8 @@ class Sampler(Generator, DensityModel):
         return [Phase("likelihood", list(self.parameters()), self.loss)]
 
     def loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
-        return {"loss": -self._log_prob(batch.x, batch.condition, step.noise, 1).mean() / self.image_spec.numel}
+        condition = seen(batch.condition, step.noise)
+        return {"loss": -self._log_prob(batch.x, condition, step.noise, 1).mean() / self.image_spec.numel}
 
 
 SAMPLER = Sound.of(
@@ -188,8 +196,7 @@ class LinearTranslator(Translator):
         y = torch.einsum("oc,bc...->bo...", self.mix, x)
         if self.bias is None:
             return y
-        rest = Condition({k: v for k, v in condition.values.items() if k != "source"}, condition.present)
-        return y + self.per_channel(self.bias(self.embedding(rest, len(x))))
+        return y + self.per_channel(self.bias(self.embedding(condition, len(x))))
 
     def per_channel(self, value: Tensor) -> Tensor:
         return value.view(-1, self.image_spec.channels, *[1] * self.image_spec.dim)
@@ -204,7 +211,7 @@ class LinearTranslator(Translator):
         return [Phase("likelihood", list(self.parameters()), self.loss)]
 
     def loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
-        y = self.mean(batch.condition.values["source"], batch.condition)
+        y = self.mean(batch.condition.values["source"], seen(batch.condition, step.noise))
         return {"loss": -log_normal(batch.x, y, self.per_channel(self.log_var)).mean()}
 
 

@@ -1,0 +1,1 @@
+collect_ignore = ["mutants"]  # no tests; a second import would declare every mutant twice
