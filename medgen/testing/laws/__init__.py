@@ -1,5 +1,17 @@
 """The laws, by group. Importing a module registers its laws."""
 
-from medgen.testing.laws import config, density, flow, integration, numerics, persistence, plugin, sampling, training, translation
+from medgen.testing.laws import config, density, flow, gradient, integration, numerics, persistence, plugin, sampling, training, translation
 
-__all__ = ["config", "density", "flow", "integration", "numerics", "persistence", "plugin", "sampling", "training", "translation"]
+__all__ = [
+    "config",
+    "density",
+    "flow",
+    "gradient",
+    "integration",
+    "numerics",
+    "persistence",
+    "plugin",
+    "sampling",
+    "training",
+    "translation",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import ConfigDict, Field, field_serializer, model_validator
 
 import medgen
 
@@ -27,7 +27,7 @@ class SamplerConfig(medgen.Config):
 class Changeable(SmallConfig):
     """Not frozen."""
 
-    model_config = {"frozen": False}
+    model_config = ConfigDict(frozen=False)
 
 
 class Rounded(SmallConfig):
@@ -55,7 +55,7 @@ class Contradictory(SmallConfig):
 class Lenient(SmallConfig):
     """Takes any key."""
 
-    model_config = {"extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
 
 class Advisory(SmallConfig):

@@ -6,7 +6,7 @@ import math
 
 import torch
 from testing.mutants.flow import COUPLINGS, GAUSSIAN, Affine, Coupling, Couplings, Gaussian, Split, summed
-from testing.mutants.others import LINEAR_VAE, LinearVae
+from testing.mutants.others import CATEGORICAL, LINEAR_VAE, Categorical, LinearVae
 from torch import nn
 
 from medgen.interfaces import Condition
@@ -51,7 +51,7 @@ class IgnoresTheLastDimension(Gaussian):
     """Scores all dimensions but one."""
 
     def _log_prob(self, x, condition, noise, importance_samples):
-        kept = torch.arange(x.shape[1]) < x.shape[1] - 1
+        kept = torch.arange(x.shape[1], device=x.device) < x.shape[1] - 1
         return super()._log_prob(torch.where(kept, x, 0), condition, noise, importance_samples)
 
 
@@ -127,6 +127,23 @@ class SamplesAtALowTemperature(Gaussian):
         return 0.7 * super().draw(noise)
 
 
+@CATEGORICAL.mutant("label_samples_are_distributions", "samples_follow_the_density")
+class SamplesLogits(Categorical):
+    """Log-probabilities in the place of a label map."""
+
+    def _sample(self, n, condition, noise):
+        return self.log_shares(condition, n) + super()._sample(n, condition, noise)
+
+
+@CATEGORICAL.mutant("density_integrates_to_one", "samples_follow_the_density")
+class ScoresEachClassByItself(Categorical):
+    """Sigmoids in the place of a softmax: probabilities of classes that do not add up to 1."""
+
+    def _log_prob(self, x, condition, noise, importance_samples):
+        shares = nn.functional.logsigmoid(self.log_shares(condition, len(x)))
+        return (x * shares.to(x.dtype)).flatten(1).sum(1)
+
+
 # ------------------------------------------------------------------------------------------------------------ flows
 
 
@@ -138,7 +155,7 @@ class Unbounded(Coupling):
         return torch.where(self.mask, 0, s), torch.where(self.mask, 0, t)
 
 
-@COUPLINGS.mutant("log_prob_stays_finite_far_out", "decode_stays_finite_far_out")
+@COUPLINGS.mutant("log_prob_stays_finite_far_out", "decode_stays_finite_far_out", "configs_work_or_are_refused")
 class ExponentiatesWithoutBound(Couplings):
     """A coupling whose log-scale has no bound."""
 
@@ -173,7 +190,7 @@ class Forgetful(Split):
         return torch.zeros_like(super().left(z))
 
 
-@COUPLINGS.mutant("decode_inverts_encode", "log_det_is_that_of_the_jacobian", "samples_follow_the_density")
+@COUPLINGS.mutant("decode_inverts_encode", "log_det_is_that_of_the_jacobian", "density_integrates_to_one", "samples_follow_the_density")
 class DropsItsSplitLatents(Couplings):
     """The way back puts zeros where the split latents were."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from medgen.interfaces import Model
@@ -38,23 +39,20 @@ class Mutant:
         fault: in words.
         fails: names of the laws that must fail; every other law that applies must hold.
         parent: the sound family.
-        plugin: module of its entry point, if it is to have one.
     """
 
     spec: FamilySpec
     fault: str
     fails: frozenset[str]
     parent: FamilySpec
-    plugin: str | None = None
 
-    @property
-    def subject(self) -> Subject:
-        """The family under test."""
-        return Subject(self.spec, plugin=self.plugin)
+    def subject(self, golden: Path) -> Subject:
+        """The family under test; a newer version of its parent, which has the parent's name, must keep the parent's golden file."""
+        return Subject(self.spec, golden=golden if self.spec.name == self.parent.name else None)
 
     def laws(self) -> list[str]:
         """The laws to check."""
-        same = (self.spec.config, self.spec.tiny, self.plugin) == (self.parent.config, self.parent.tiny, None)
+        same = (self.spec.config, self.spec.tiny) == (self.parent.config, self.parent.tiny)
         left_out = (OF_CONFIG_ALONE if same else frozenset()) | (DEAR - self.fails)
         return [law.name for law in laws_for(self.spec) if law.name not in left_out]
 
@@ -82,15 +80,12 @@ class Sound:
             )
         )
 
-    def mutant(
-        self, *fails: str, can: dict[str, Any] | None = None, plugin: str | None = None, config: type | None = None, **changes: Any
-    ) -> Callable[[C], C]:
+    def mutant(self, *fails: str, can: dict[str, Any] | None = None, config: type | None = None, **changes: Any) -> Callable[[C], C]:
         """Declare a class, or a change of the spec, as a mutant. Its docstring says what is wrong.
 
         Args:
             fails: the laws that notice.
             can: changed capabilities.
-            plugin: as in `Mutant`.
             config: another configuration.
             changes: of other parts of the spec.
         """
@@ -99,7 +94,7 @@ class Sound:
             capabilities = replace(self.spec.capabilities, **(can or {}))
             targets = {"model": _target(model), "config": self.spec.config if config is None else _target(config)}
             spec = replace(self.spec, **{"name": _snake(model.__name__), "capabilities": capabilities, **targets, **changes})
-            self.mutants.append(Mutant(spec, str(model.__doc__), frozenset(fails), self.spec, plugin))
+            self.mutants.append(Mutant(spec, str(model.__doc__), frozenset(fails), self.spec))
             return model
 
         return register

@@ -7,7 +7,7 @@ from testing.mutants.flow import COUPLINGS, GAUSSIAN, Coupling, Couplings, Gauss
 from testing.mutants.others import LINEAR_VAE, SAMPLER, LinearVae, Sampler
 
 
-@SAMPLER.mutant("float64_agrees_with_float32")
+@SAMPLER.mutant("float64_agrees_with_float32", "log_prob_gradient_is_its_slope")
 class ScoresInSinglePrecision(Sampler):
     """A model in float64 gives float32."""
 
@@ -65,3 +65,11 @@ class BranchesOnValues(Gaussian):
     def _log_prob(self, x, condition, noise, importance_samples):
         x = x + 0.0 if x.sum() > 0 else x
         return super()._log_prob(x, condition, noise, importance_samples)
+
+
+@LINEAR_VAE.mutant("tensors_stay_on_their_device")
+class StaysOnTheCpu(LinearVae):
+    """A constant is made on the CPU, wherever the model is."""
+
+    def _decode(self, z, condition):
+        return super()._decode(z * torch.ones(z.shape[1]), condition)

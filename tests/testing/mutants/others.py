@@ -32,6 +32,10 @@ class LinearVae(Generator, DensityModel, LatentModel):
         self.log_var = nn.Parameter(torch.zeros(config.width))
         self.decoder = nn.Linear(config.width + self.embedding.size, size)
         self.log_noise = nn.Parameter(torch.full((size,), -1.0))
+        with torch.no_grad():  # start at the posterior's mean
+            self.decoder.weight[:, : config.width] = 1.5 * torch.eye(size, config.width)
+            self.encoder.weight[:, :size] = 0.5 * torch.eye(config.width, size)
+            self.log_var.fill_(-1.5)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -172,6 +176,52 @@ SAMPLER = Sound.of(
     {"width": 2, "kept": 10},
     spatial_dims=(0,),
     contents=("features",),
+    conditions=SLOTS,
+    log_prob="exact",
+)
+
+
+class Categorical(Generator, DensityModel):
+    """Each voxel's class on its own, one-hot, with probabilities that depend on the condition."""
+
+    log_prob_kind: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
+    log_prob_measure = "mass"
+    config: SmallConfig
+
+    def __init__(self, config, image_spec, conditions=()) -> None:
+        super().__init__(config, image_spec, conditions)
+        self.embedding = ConditionEmbedding(conditions, config.width)
+        self.base = nn.Parameter(torch.zeros(image_spec.size))
+        self.head = nn.Linear(self.embedding.size, image_spec.numel, bias=False) if conditions else None
+
+    def log_shares(self, condition: Condition, n: int) -> Tensor:
+        """Log-probability of each class, [n, C, *S]."""
+        logits = self.base.expand(n, *self.image_spec.size)
+        return (logits if self.head is None else logits + self.head(self.embedding(condition, n)).view_as(logits)).log_softmax(1)
+
+    def _sample(self, n: int, condition: Condition, noise: Noise) -> Tensor:
+        u = noise.uniform(*self.image_spec.size, dtype=self.dtype)
+        chosen = (self.log_shares(condition, n) - torch.log(-torch.log(u))).argmax(1)
+        return nn.functional.one_hot(chosen, self.image_spec.channels).movedim(-1, 1).to(self.dtype)
+
+    def _log_prob(self, x: Tensor, condition: Condition, noise: Noise, importance_samples: int) -> Tensor:
+        return (x * self.log_shares(condition, len(x)).to(x.dtype)).flatten(1).sum(1)
+
+    def phases(self) -> Sequence[Phase]:
+        return [Phase("likelihood", list(self.parameters()), self.loss)]
+
+    def loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
+        condition = seen(batch.condition, step.noise)
+        return {"loss": -self._log_prob(batch.x, condition, step.noise, 1).mean() / self.image_spec.numel}
+
+
+CATEGORICAL = Sound.of(
+    Categorical,
+    ("generator", "density"),
+    SmallConfig,
+    {"width": 3},
+    spatial_dims=(1,),
+    contents=("labels",),
     conditions=SLOTS,
     log_prob="exact",
 )

@@ -1,9 +1,9 @@
-"""Faults of persistence. For the golden file see the tests."""
+"""Faults of persistence."""
 
 from __future__ import annotations
 
 import torch
-from testing.mutants.flow import COUPLINGS, GAUSSIAN, Couplings, Gaussian
+from testing.mutants.flow import COUPLINGS, GAUSSIAN, Affine, Couplings, Gaussian
 from testing.mutants.others import LINEAR_VAE, LinearVae
 from torch import nn
 
@@ -98,3 +98,30 @@ class SharesALayerWithItsCopy(LinearVae):
     def __init__(self, config, image_spec, conditions=()):
         super().__init__(config, image_spec, conditions)
         self.decoder.__class__ = Uncopied
+
+
+@GAUSSIAN.mutant("golden_file_holds", name="gaussian")
+class RenamesItsWeights(Gaussian):
+    """A newer version that calls its weights otherwise, without a migration."""
+
+    transform = property(lambda self: self.map)
+
+    def __init__(self, config, image_spec, conditions=()):
+        super().__init__(config, image_spec, conditions)
+        self.map = self._modules.pop("transform")
+
+
+class Retuned(Affine):
+    """Another bound of the log-scale."""
+
+    def moments(self, context):
+        mean, log_sd = super().moments(context)
+        return mean, 0.9 * log_sd
+
+
+@GAUSSIAN.mutant("golden_file_holds", name="gaussian")
+class MeansSomethingElseByItsWeights(Gaussian):
+    """A newer version in which the same weights give other results."""
+
+    def make(self, size, context):
+        return Retuned(size, context)

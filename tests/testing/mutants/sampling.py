@@ -10,7 +10,6 @@ from torch import nn
 from medgen.interfaces import Condition, Noise
 from medgen.nn import ConditionEmbedding
 
-
 IRREPRODUCIBLE = (
     "same_seed_same_bits",
     "independent_of_batch",
@@ -32,16 +31,16 @@ class DrawsFromTheGlobalGenerator(Gaussian):
     """Samples come from torch.randn."""
 
     def draw(self, noise):
-        return torch.randn(len(noise), *self.latent_shape, dtype=self.dtype)
+        return torch.randn(len(noise), *self.latent_shape, dtype=self.dtype, device=self.device)
 
 
-@GAUSSIAN.mutant("independent_of_batch", "global_rng_is_untouched")
+@GAUSSIAN.mutant("independent_of_batch", "global_rng_is_untouched", "seeds_and_samples_differ", "a_batch_of_one_is_enough")
 class SeedsItselfFromTheGlobalGenerator(Gaussian):
     """Reads the global state and puts it back."""
 
     def draw(self, noise):
         with torch.random.fork_rng(devices=[]):
-            return torch.randn(len(noise), *self.latent_shape, dtype=self.dtype)
+            return torch.randn(len(noise), *self.latent_shape, dtype=self.dtype, device=self.device)
 
 
 @GAUSSIAN.mutant("global_rng_is_untouched")
@@ -58,7 +57,7 @@ class NumbersSamplesByTheirPlaceInTheBatch(Gaussian):
     """Sample i is the i-th of its batch, whatever its number."""
 
     def draw(self, noise):
-        return super().draw(Noise(noise.seed, torch.arange(len(noise))))
+        return super().draw(Noise(noise.seed, torch.arange(len(noise), device=self.device)))
 
 
 @GAUSSIAN.mutant("independent_of_batch", "a_batch_of_one_is_enough", "missing_values_are_never_looked_at")
@@ -78,7 +77,7 @@ class IgnoresTheSeed(Gaussian):
         return super().draw(Noise(0, noise.index))
 
 
-@GAUSSIAN.mutant("seeds_and_samples_differ", "samples_follow_the_density")
+@GAUSSIAN.mutant("seeds_and_samples_differ", "samples_follow_the_density", "density_integrates_to_one")
 class OneDrawForAll(Gaussian):
     """All samples share one latent."""
 

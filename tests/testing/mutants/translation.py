@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from testing.mutants.sampling import IRREPRODUCIBLE
 from testing.mutants.others import LINEAR_TRANSLATOR, LinearTranslator
+from testing.mutants.sampling import IRREPRODUCIBLE
 
 
 @LINEAR_TRANSLATOR.mutant("translations_have_the_shape_of_the_target")
@@ -15,7 +15,9 @@ class TranslatesInDoublePrecision(LinearTranslator):
         return super()._translate(x, condition, noise).double()
 
 
-@LINEAR_TRANSLATOR.mutant("translations_have_the_shape_of_the_target", "translations_stay_in_place")
+@LINEAR_TRANSLATOR.mutant(
+    "translations_have_the_shape_of_the_target", "translations_stay_in_place", "configs_work_or_are_refused", "sizes_work_or_are_refused"
+)
 class CropsTheGrid(LinearTranslator):
     """Half the resolution, as a network without its last upsampling."""
 
@@ -33,7 +35,6 @@ class TranslatesBeyondTheRange(LinearTranslator):
 @LINEAR_TRANSLATOR.mutant(
     "translations_are_repeatable",
     "translations_are_independent_of_the_batch",
-    "translations_stay_in_place",
     *(set(IRREPRODUCIBLE) - {"same_seed_same_bits", "independent_of_batch", "independent_of_ranks"}),
 )
 class TranslatesAtRandom(LinearTranslator):
@@ -43,7 +44,7 @@ class TranslatesAtRandom(LinearTranslator):
         return super()._translate(torch.nn.functional.dropout(x, 0.1, training=True), condition, noise)
 
 
-@LINEAR_TRANSLATOR.mutant("translations_are_independent_of_the_batch", "a_batch_of_one_is_enough", "missing_values_are_never_looked_at")
+@LINEAR_TRANSLATOR.mutant("translations_are_independent_of_the_batch", "a_batch_of_one_is_enough")
 class NormalisesTheBatch(LinearTranslator):
     """Batch normalisation with the statistics of the batch."""
 
@@ -91,3 +92,12 @@ class NumbersTranslationsByTheirPlace(LinearTranslator):
 
     def _translate(self, x, condition, noise):
         return super()._translate(x, condition, None if noise is None else type(noise)(noise.seed, torch.arange(len(x))))
+
+
+@LINEAR_TRANSLATOR.mutant("sizes_work_or_are_refused")
+class WantsEvenSizes(LinearTranslator):
+    """Halves and doubles the grid, and loses a row of an odd one."""
+
+    def _translate(self, x, condition, noise):
+        half = torch.nn.functional.avg_pool2d(x, 2) if min(x.shape[2:]) > 1 else x[..., ::2, ::2]
+        return super()._translate(torch.nn.functional.interpolate(half, scale_factor=2), condition, noise)
