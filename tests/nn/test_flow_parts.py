@@ -262,3 +262,13 @@ def test_context_is_added_at_every_position():
     x = torch.randn(2, 1, 4, 4)
     a, b = net(x, torch.zeros(2, 3)), net(x, torch.ones(2, 3))
     assert not torch.isclose(a, b).any()
+
+
+def test_identity_parameters_of_a_spline_give_the_identity():
+    coupling = SplineCoupling(MlpConditioner(2, 2 * 23), bins=8)
+    with torch.no_grad():
+        coupling.conditioner.last.bias.copy_(SplineCoupling.identity(8).repeat(2))
+    x = 3 * torch.randn(50, 4)
+    z, log_det = coupling(x)
+    torch.testing.assert_close(z, x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(log_det, torch.zeros(50), atol=1e-5, rtol=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from medgen.nn.flow.transform import Transform
@@ -11,6 +13,7 @@ from medgen.ops import additive_coupling, affine_coupling, rq_spline_coupling
 from medgen.ops._coupling import mask_number
 from medgen.ops.affine_coupling import Bound, Mask
 from medgen.ops.reference import affine_coupling as reference
+from medgen.ops.reference.rq_spline import LEAST_SLOPE
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "SplineCoupling", "coupling_sizes"]
 
@@ -130,6 +133,16 @@ class SplineCoupling(_Coupling):
     ) -> None:
         super().__init__(conditioner, mask, split)
         self.bins, self.tail = bins, tail
+
+    @staticmethod
+    def identity(bins: int) -> Tensor:
+        """The 3 bins - 1 parameters of the spline f(x) = x: equal bins, slopes 1. A conditioner may start with them as its last bias.
+
+        >>> SplineCoupling.identity(2)
+        tensor([0.0000, 0.0000, 0.0000, 0.0000, 0.5397])
+        """
+        raw = math.log(math.expm1(1.0 - LEAST_SLOPE))  # slope = LEAST_SLOPE + softplus(raw)
+        return torch.cat((torch.zeros(2 * bins), torch.full((bins - 1,), raw)))
 
     def _coupled(self, x: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         return rq_spline_coupling(x, parameters, bins=self.bins, tail=self.tail, mask=self.mask, split=self.split, inverse=inverse)

@@ -15,7 +15,7 @@ from medgen.ops.reference.affine_coupling import check, put, take, total
 __all__ = ["check_spline", "rq_spline", "rq_spline_coupling", "rq_spline_gradients"]
 
 # As in the paper's code; csrc/core/rq_spline.h has the same.
-_LEAST_BIN, _LEAST_SLOPE = 1e-3, 1e-3
+_LEAST_BIN, LEAST_SLOPE = 1e-3, 1e-3
 
 
 def _knots(raw: Tensor, tail: float) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ def rq_spline(x: Tensor, parameters: Tensor, tail: float, inverse: bool) -> tupl
     bins = (parameters.shape[-1] + 1) // 3
     lefts, widths = _knots(parameters[..., :bins], tail)
     bottoms, heights = _knots(parameters[..., bins : 2 * bins], tail)
-    slopes = F.pad(_LEAST_SLOPE + F.softplus(parameters[..., 2 * bins :]), (1, 1), value=1.0)
+    slopes = F.pad(LEAST_SLOPE + F.softplus(parameters[..., 2 * bins :]), (1, 1), value=1.0)
     inside = (x >= -tail) & (x <= tail)
     safe = torch.where(inside, x, 0.0)  # so that no gradient of the unused branch is NaN
     inner = (bottoms if inverse else lefts)[..., 1:]

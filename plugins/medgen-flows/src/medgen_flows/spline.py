@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from medgen.nn.flow import SplineCoupling, coupling_sizes
 from medgen.ops.affine_coupling import Mask
 from medgen.registry import ConditionSpec, ImageSpec
@@ -35,4 +37,6 @@ class SplineFlow(Flow):
     def _coupling(self, config: CouplingConfig, dim: int, channels: int, context: int, mask: Mask) -> SplineCoupling:
         seen, changed = coupling_sizes(channels, mask)
         net = conditioner(config, dim, seen, changed * (3 * self.config.bins - 1), context)
+        with torch.no_grad():
+            net.get_parameter("last.bias").copy_(SplineCoupling.identity(self.config.bins).repeat(changed))
         return SplineCoupling(net, bins=self.config.bins, tail=self.config.tail, mask=mask)
