@@ -104,7 +104,7 @@ def by_medgen(name: str, rows: Tensor) -> Player:
         "made": hidden,
         "maf": hidden | {"layers": int(count or 0)},
         "realnvp": coupling | {"couplings": int(count or 0)},
-        "spline_flow": coupling | {"couplings": 5, "bins": 8},
+        "spline_flow": coupling | {"steps": 5, "bins": 8, "tail": 5.0},
     }[family]
     model = medgen.create(family, medgen.ImageSpec(channels=rows.shape[1], shape=(), content="features"), **config).to(here())
     if isinstance(model, PreparesOnData):
