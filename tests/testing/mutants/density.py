@@ -190,7 +190,13 @@ class Forgetful(Split):
         return torch.zeros_like(super().left(z))
 
 
-@COUPLINGS.mutant("decode_inverts_encode", "log_det_is_that_of_the_jacobian", "density_integrates_to_one", "samples_follow_the_density")
+@COUPLINGS.mutant(
+    "decode_inverts_encode",
+    "log_det_is_that_of_the_jacobian",
+    "density_integrates_to_one",  # over the box that its samples, too narrow, span
+    "samples_follow_the_density",
+    tiny={"width": 2, "layers": 2},
+)
 class DropsItsSplitLatents(Couplings):
     """The way back puts zeros where the split latents were."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from testing.mutants.flow import COUPLINGS, GAUSSIAN, Coupling, Couplings, Gaussian
+from testing.mutants.flow import COUPLINGS, GAUSSIAN, Affine, Couplings, Gaussian
 from testing.mutants.others import LINEAR_VAE, SAMPLER, LinearVae, Sampler
 
 
@@ -39,23 +39,28 @@ class ViewsItsInput(LinearVae):
         return super()._decode(z.view(-1).view(z.shape), condition)
 
 
-class HalfSummed(Coupling):
-    """Sums log-scales in the type that they come in."""
-
-    def forward(self, x, context=None):
-        s, t = self.parameters_of(x, context)
-        return torch.exp(s) * x + t, s.sum(1)
-
-
 @COUPLINGS.mutant("autocast_keeps_log_densities")
-class SumsLogDetsInHalfPrecision(Couplings):
-    """Under autocast the density is a bfloat16."""
-
-    coupling = HalfSummed
+class ScoresInHalfPrecision(Couplings):
+    """Under autocast the density is a bfloat16, with three digits for hundreds of nats."""
 
     def _log_prob(self, x, condition, noise, importance_samples):
         found = super()._log_prob(x, condition, noise, importance_samples)
         return found.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else found
+
+
+class Single(Affine):
+    """Casts its input to float32."""
+
+    def forward(self, x, context=None):
+        return super().forward(x.float().to(x.dtype), context)
+
+
+@GAUSSIAN.mutant("decode_inverts_encode", "log_det_is_that_of_the_jacobian", "log_prob_gradient_is_its_slope")
+class RoundsToSinglePrecision(Gaussian):
+    """Computes in float32 whatever the model's type."""
+
+    def make(self, size, context):
+        return Single(size, context)
 
 
 @GAUSSIAN.mutant("compiles")
