@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Literal, final
 
 import torch
@@ -57,12 +58,12 @@ class Model(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next((p.device for p in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        return next((p.device for p in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating type of the parameters."""
-        return next((p.dtype for p in (*self.parameters(), *self.buffers()) if p.is_floating_point()), torch.float32)
+        return next((p.dtype for p in chain(self.parameters(), self.buffers()) if p.is_floating_point()), torch.float32)
 
     @final
     def condition_spec(self, name: str) -> ConditionSpec | None:
@@ -82,7 +83,7 @@ class Model(nn.Module, ABC):
     @final
     def _checked(self, condition: Condition | None, n: int) -> Condition:
         condition = check_condition(condition, self.conditions, self.required_conditions, n)
-        return condition.to(self.device, self.dtype)
+        return condition.to(self.device, self.dtype) if condition.values else condition
 
     @final
     def _checked_x(self, x: Tensor, spec: ImageSpec, name: str = "x") -> Tensor:
@@ -90,7 +91,8 @@ class Model(nn.Module, ABC):
             raise DataError(f"`{name}` must have shape [B, {', '.join(map(str, spec.size))}]; got {tuple(x.shape)}.")
         if not x.is_floating_point():
             raise DataError(f"`{name}` must be floating, in model units (see `ImageSpec.intensity`); got {x.dtype}.")
-        return x.to(self.device, self.dtype)
+        like = next((p for p in chain(self.parameters(), self.buffers()) if p.is_floating_point()), None)
+        return x.to(self.device, self.dtype) if like is None else x.to(like.device, like.dtype)
 
 
 @contextmanager

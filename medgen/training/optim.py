@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from medgen.errors import ConfigError
 from medgen.interfaces import Phase
@@ -25,19 +27,27 @@ def make_optimizer(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
     if stray := set(phase.optimizer) - set(_OVERRIDES):
         raise ConfigError(f"phase {phase.name!r} may override {_OVERRIDES}; got {sorted(stray)}.")
     chosen: dict[str, Any] = {name: phase.optimizer.get(name, getattr(config, name)) for name in _OVERRIDES}
-    common = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"], "foreach": True}
     parameters = [p for p in phase.parameters if p.requires_grad]
+    common = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}
+    one_pass = _one_pass(parameters, config.precision)
     match chosen["optimizer"]:
         case "adam":
-            return torch.optim.Adam(parameters, betas=tuple(chosen["betas"]), **common)
+            return torch.optim.Adam(parameters, betas=tuple(chosen["betas"]), **one_pass, **common)
         case "adamw":
-            return torch.optim.AdamW(parameters, betas=tuple(chosen["betas"]), **common)
+            return torch.optim.AdamW(parameters, betas=tuple(chosen["betas"]), **one_pass, **common)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, **common)
+            return torch.optim.RMSprop(parameters, foreach=True, **common)
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=chosen["betas"][0], **common)
+            return torch.optim.SGD(parameters, momentum=chosen["betas"][0], foreach=True, **common)
         case unknown:
             raise ConfigError(f"phase {phase.name!r} asks for the optimizer {unknown!r}; use adam, adamw, rmsprop or sgd.")
+
+
+def _one_pass(parameters: Sequence[Tensor], precision: str) -> dict[str, bool]:
+    """Adam's whole update in one kernel where there is one: a quarter of the time of one operation after the other."""
+    # A fused step undoes the scale of float16 gradients by itself, too late for clipping.
+    fused = precision != "float16" and all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+    return {"fused": True} if fused else {"foreach": True}
 
 
 def lr_factor(step: int, total: int, *, schedule: str, warmup: int) -> float:

@@ -103,7 +103,7 @@ class TestMade:
         made = Made(4, 2, [6])
         made(torch.randn(3, 4)).sum().backward()
         for layer in made.layers:
-            assert (layer.weight.grad[~layer.mask] == 0).all()
+            assert (layer.weight.grad[layer.mask == 0] == 0).all()
 
 
 @pytest.mark.parametrize("form", ["affine", "gated"])

@@ -21,7 +21,7 @@ __all__ = ["Degrees", "Made", "MaskedLinear", "Order"]
 Order = Literal["sequential", "reversed", "random"]
 Degrees = Literal["sequential", "random"]
 
-_PHI = {"relu": torch.relu, "tanh": torch.tanh, "silu": F.silu}
+_PHI = {"relu": torch.relu_, "tanh": torch.tanh, "silu": F.silu}
 
 
 class MaskedLinear(nn.Module):
@@ -41,7 +41,7 @@ class MaskedLinear(nn.Module):
         super().__init__()
         linear = nn.Linear(mask.shape[1], mask.shape[0])
         self.weight, self.bias = linear.weight, linear.bias
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)  # products with bool would convert it every time
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in] -> [B, out]."""

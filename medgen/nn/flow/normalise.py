@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medgen.nn.flow.transform import Transform, log_det_dtype
@@ -14,7 +15,7 @@ __all__ = ["ActNorm", "DiagonalScale", "initialise"]
 
 
 class ActNorm(Transform):
-    """z = (x + b) exp(s), per channel; ln |det| = prod(S) sum s. The identity until `initialise` fits b and s to data.
+    """z = x exp(s) + b, per channel; ln |det| = prod(S) sum s. The identity until `initialise` fits b and s to data.
 
     Unlike batch normalisation, no sample ever depends on its batch.
 
@@ -29,37 +30,39 @@ class ActNorm(Transform):
     [[-1.0], [1.0]]
     """
 
+    zero: Tensor
+    one: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("zero", torch.zeros(channels), persistent=False)
+        self.register_buffer("one", torch.ones(channels), persistent=False)
         self.initialising = False
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Shifted, then scaled."""
+        """Scaled, then shifted."""
         if self.initialising:
             self._fit(x)
-        bias, scale = self._shaped(x)
-        return (x + bias) * torch.exp(scale), self._log_det(x)
+        # Batch normalisation by the statistics 0 and 1: one kernel there and one back, where the formula takes two and six.
+        return F.batch_norm(x, self.zero, self.one, torch.exp(self.log_scale), self.bias, eps=0.0), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scaled, then shifted, back."""
-        bias, scale = self._shaped(z)
-        return z * torch.exp(-scale) - bias, -self._log_det(z)
-
-    def _shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        return self.bias.view(shape), self.log_scale.view(shape)
+        """Shifted, then scaled, back."""
+        shape = (1, -1, *[1] * (z.dim() - 2))
+        return (z - self.bias.view(shape)) * torch.exp(-self.log_scale).view(shape), -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_scale.to(log_det_dtype(x.dtype)).sum() * math.prod(x.shape[2:])).expand(len(x))
+        total = self.log_scale.sum(dtype=log_det_dtype(x.dtype))
+        return (total * math.prod(x.shape[2:]) if x.dim() > 2 else total).expand(len(x))
 
     @torch.no_grad()
     def _fit(self, x: Tensor) -> None:
         values = x.double().transpose(0, 1).flatten(1)
         mean, sd = values.mean(1), values.std(1, correction=0)
         sd = torch.where(sd > 1e-6 * (1.0 + mean.abs()), sd, 1.0)  # a constant channel keeps its scale: its density has no maximum
-        self.bias.copy_(-mean)
+        self.bias.copy_(-mean / sd)
         self.log_scale.copy_(-sd.log())
 
 

@@ -55,19 +55,19 @@ class Chain(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Through the parts in order."""
-        total = x.new_zeros(len(x), dtype=log_det_dtype(x.dtype))
+        total = None
         for part in self.parts:
             x, log_det = part(x, context)
-            total = total + log_det
-        return x, total
+            total = log_det if total is None else total + log_det
+        return x, x.new_zeros(len(x), dtype=log_det_dtype(x.dtype)) if total is None else total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Back through the parts."""
-        total = z.new_zeros(len(z), dtype=log_det_dtype(z.dtype))
+        total = None
         for part in reversed(self.parts):
             z, log_det = part.inverse(z, context)  # type: ignore[operator]
-            total = total + log_det
-        return z, total
+            total = log_det if total is None else total + log_det
+        return z, z.new_zeros(len(z), dtype=log_det_dtype(z.dtype)) if total is None else total
 
 
 class Inverted(Transform):
