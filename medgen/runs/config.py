@@ -41,6 +41,9 @@ class TrainConfig(Config):
     precision: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         "float32", description="Arithmetic: float32, mixed with bfloat16 or (GPU) float16, or float64."
     )
+    compile: bool = Field(
+        False, description="Compile the losses (torch.compile): faster steps after up to a minute; needs a C++ compiler, on a GPU Triton."
+    )
     validate_every: int | None = Field(None, ge=1, description="Steps between validations; by default once per epoch.")
     patience: int = Field(0, ge=0, description="Validations without improvement after which training stops; 0 never stops early.")
     keep: Literal["last", "best"] = Field("last", description="Weights to save: the last, or those of the best validation.")

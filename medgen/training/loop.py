@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from medgen.data import Dataset
+from medgen.errors import NonFiniteError
 from medgen.interfaces import Batch, Model, Noise, Phase, PreparesOnData, Step
 from medgen.nn import EMA
 from medgen.runs import Run, TrainConfig
 from medgen.training.checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from medgen.training.compiled import Losses
 from medgen.training.guards import diagnose
 from medgen.training.log import MetricLog, Progress
 from medgen.training.optim import lr_factor, make_optimizer
@@ -77,8 +79,9 @@ class Loop:
             self._prepare(self.model)
         if not self.phases:
             return
+        self.losses = Losses(self.phases, self.fabric.device, compiled=self.config.compile)
         optimizers = [make_optimizer(phase, self.config) for phase in self.phases]
-        self.module, *wrapped = self.fabric.setup(PhaseModule(self.model), *optimizers)
+        self.module, *wrapped = self.fabric.setup(PhaseModule(self.model, self.losses), *optimizers)
         self.optimizers = dict(zip((p.name for p in self.phases), wrapped, strict=True))
         self.base_lr = {p.name: o.param_groups[0]["lr"] for p, o in zip(self.phases, optimizers, strict=True)}
         self.ema = EMA(self.model, self.config.ema) if self.config.ema else None
@@ -150,11 +153,8 @@ class Loop:
         parts, sums = self.config.accumulate, dict[str, Tensor]()
         for part in range(parts):
             piece = self._piece(phase, batch, part)
-            self._seed(piece.seed)
             with self.fabric.no_backward_sync(self.module, enabled=part + 1 < parts) if parts > 1 else nullcontext():
-                losses = self.module(piece)
-                self._check_finite(losses["loss"], "loss", piece)
-                self.fabric.backward(losses["loss"] / parts)
+                losses = self._backward(piece, parts)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / parts
         if self.config.clip:
@@ -162,6 +162,21 @@ class Loop:
             if self.config.precision != "float16":  # there the scaler skips such steps by itself
                 self._check_finite(norm, "gradient", piece)
         return sums
+
+    def _backward(self, piece: Piece, parts: int) -> dict[str, Tensor]:
+        """The losses of one piece, by name; their gradients are added up."""
+        self._seed(piece.seed)
+        try:
+            losses: dict[str, Tensor] = self.module(piece)
+            self._check_finite(losses["loss"], "loss", piece)
+            self.fabric.backward(losses["loss"] / parts)
+        except NonFiniteError:
+            raise
+        except Exception as error:  # whatever a compiler may raise; a mistake of the loss itself comes again without it
+            if not self.losses.give_up(piece.phase, error):
+                raise
+            return self._backward(piece, parts)
+        return losses
 
     def _piece(self, phase: Phase, batch: Batch, part: int) -> Piece:
         """Rows of this rank and part. A row's noise depends on its place in the global batch alone."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from medgen.interfaces import Batch, Model, Phase, Step
+from medgen.training.compiled import Losses
 
 __all__ = ["PhaseModule", "Piece", "only"]
 
@@ -22,13 +23,13 @@ class Piece:
 class PhaseModule(nn.Module):
     """Gives every phase's loss one `forward`, which is what distributed wrappers and autocast act on."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, losses: Losses) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._losses = model, losses
 
     def forward(self, piece: Piece) -> dict[str, Tensor]:
         """The losses of one piece, by name."""
-        return dict(piece.phase.loss(piece.batch, piece.step))
+        return dict(self._losses[piece.phase](piece.batch, piece.step))
 
 
 @contextmanager
