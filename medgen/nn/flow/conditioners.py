@@ -31,7 +31,7 @@ class _Conditioner(nn.Module):
 
 
 class MlpConditioner(_Conditioner):
-    """Multi-layer perceptron with ReLU: [B, in_features] -> [B, out_features].
+    """Multi-layer perceptron with SiLU, with which flows of tables fit better than with ReLU: [B, in_features] -> [B, out_features].
 
     Args:
         in_features, out_features: as `coupling_sizes` and the coupling say.
@@ -44,9 +44,9 @@ class MlpConditioner(_Conditioner):
     """
 
     def __init__(self, in_features: int, out_features: int, *, width: int = 64, depth: int = 2, context: int = 0) -> None:
-        hidden = [layer for _ in range(depth - 1) for layer in (nn.ReLU(inplace=True), nn.Linear(width, width))]
+        hidden = [layer for _ in range(depth - 1) for layer in (nn.SiLU(), nn.Linear(width, width))]
         first = nn.Linear(max(1, in_features), width)
-        super().__init__(first, nn.Sequential(*hidden, nn.ReLU(inplace=True)), nn.Linear(width, out_features), width, context)
+        super().__init__(first, nn.Sequential(*hidden, nn.SiLU()), nn.Linear(width, out_features), width, context)
 
 
 class ConvConditioner(_Conditioner):
