@@ -177,7 +177,8 @@ def by_nflows(name: str, rows: Tensor) -> Player:
     parts = {
         "made": lambda: [masked()],
         "maf": lambda: [p for _ in range(int(count)) for p in (masked(), reverse(dim))],
-        "realnvp": lambda: [affine(k) for k in range(int(count))],
+        # its scale is a sigmoid, at most 1: alone such couplings reach no density above the base's
+        "realnvp": lambda: [p for k in range(int(count)) for p in (transforms.ActNorm(dim), affine(k))] + [transforms.ActNorm(dim)],
         "spline_flow": lambda: [spline(k) for k in range(5)],
     }[family]()
     flow = flows.Flow(transforms.CompositeTransform(parts), base).to(here())
