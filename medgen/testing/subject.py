@@ -77,7 +77,7 @@ class Subject:
     @classmethod
     def installed(cls, declared: Declared, *, golden: str | Path | None = None) -> Subject:
         """An installed family."""
-        modules = [p.module for p in get_host().plugins for items in p.items.values() if any(i.spec is declared.spec for i in items)]
+        modules = [p.module for p in get_host().plugins for items in p.items.values() if any(i == declared for i in items)]
         plugin = modules[0].partition(":")[0] if modules else None
         return cls(declared.spec, declared.distribution, declared.version, golden=golden, plugin=plugin)
 

@@ -47,7 +47,8 @@ def is_found_by_name(subject: Subject) -> None:
         raise SkipLaw("the family is not installed by an entry point")
     for name in (subject.spec.name, *subject.spec.aliases):
         found = find_family(name)
-        expect(found.spec is subject.spec, f"{name!r} must find {subject.declared.qualified}; it finds {found.qualified}.")
+        same = found.qualified == subject.declared.qualified and found.spec == subject.spec
+        expect(same, f"{name!r} must find {subject.declared.qualified}; it finds {found.qualified}.")
 
 
 @law("plugin")
