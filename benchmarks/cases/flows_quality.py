@@ -12,6 +12,7 @@ import copy
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -214,9 +215,13 @@ def one(data: str, name: str, epochs: int, batch: int, limit: int | None) -> lis
                 players[library].epoch(train, batch, float(rate))
                 players[library].look(val)
     scores = {}
-    for library, player in players.items():
-        player.model.load_state_dict(player.state)
-        scores[library] = player.score(test).double()
+    for library in list(players):
+        if not players[library].state:
+            notes[library] = f"no epoch of {len(players[library].seconds)} had a finite validation log-likelihood"
+            del players[library]
+            continue
+        players[library].model.load_state_dict(players[library].state)
+        scores[library] = players[library].score(test).double()
     return [_result(case, library, players, scores) for library in players] + [Result(case, k, note=v) for k, v in notes.items()]
 
 
@@ -259,5 +264,6 @@ def run(*, rounds: int, quick: bool) -> list[Result]:  # noqa: ARG001  (epochs a
             results += closed_forms(data)
         for name in ("maf(5)", "spline_flow") if quick else MODELS:
             results += one(data, name, 2 if quick else epochs, batch, 500 if quick else None)
-            print("\n".join(f"{r.case:24} {r.rival:16} x {r.ratio:.2f}  {r.note}" for r in results[-3:]), flush=True)
+            for r in results[-len(LIBRARIES) :]:
+                print(f"{r.case:24} {r.rival:16} x {r.ratio or 0:.2f}  {r.note}", file=sys.stderr, flush=True)
     return results
