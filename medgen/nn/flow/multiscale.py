@@ -90,6 +90,7 @@ class MultiScale(Transform):
         after: transforms of [B, C', *S'] at a resolution, from (C', S').
         before: the same ahead of the squeeze, for masks over positions.
         prior: transforms of [B, C', *S'] that change the second half of the channels given the first, from (C', S').
+        reversible: as in `Chain`, at every resolution.
 
     Papers: Real NVP (Dinh, Sohl-Dickstein, Bengio, 2016) | https://arxiv.org/abs/1605.08803 ; Glow (Kingma, Dhariwal, 2018) |
     https://arxiv.org/abs/1807.03039
@@ -111,10 +112,12 @@ class MultiScale(Transform):
         after: Steps,
         before: Steps = lambda _channels, _shape: (),
         prior: Steps = lambda _channels, _shape: (),
+        reversible: bool = False,
     ) -> None:
         super().__init__()
         self.resolutions: list[tuple[int, ...]] = []
         """S' of each resolution."""
+        self.reversible = reversible
         self._make = (before, after, prior)
         self.level = self._level(channels, tuple(shape), levels)
         del self._make  # closures do not belong in a module that is copied and pickled
@@ -128,7 +131,7 @@ class MultiScale(Transform):
         if remaining > 1 and any(size % 2 == 0 for size in small) and wide > 1:
             kept = wide // 2
             parts += [*prior(wide, small), OnFirst(self._level(kept, small, remaining - 1), kept)]
-        return Chain([*parts, Inverted(squeeze)])
+        return Chain([*parts, Inverted(squeeze)], reversible=self.reversible)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Through all resolutions."""

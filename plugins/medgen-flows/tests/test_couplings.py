@@ -151,3 +151,14 @@ def test_a_toy_is_learned_to_near_its_entropy(family, options, toy, entropy, tmp
     with torch.no_grad():
         nats = run.model.log_prob(held * scale + offset).mean().item() + scale.log().sum().item()
     assert entropy - 0.02 < -nats < entropy + 0.25, nats
+
+
+@pytest.mark.parametrize("shape", [(), (4, 4)], ids=str)
+@pytest.mark.parametrize("family", ["realnvp", "glow", "spline_flow"])
+def test_reversible_training_has_the_same_gradients(family, shape):
+    plain, reversible = (shaken(build(family, shape, reversible=r).double()) for r in (False, True))
+    x = torch.rand(3, *plain.image_spec.size, dtype=torch.float64)
+    for model in (plain, reversible):
+        model.log_prob(x).sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), reversible.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, atol=1e-7, rtol=1e-7, msg=lambda m, name=name: f"{name}: {m}")

@@ -84,6 +84,10 @@ class CouplingConfig(FlowConfig):
     depth: int = Field(2, ge=1, le=64, description="Hidden layers (vectors) or residual blocks (images) of each coupling's network.")
     s_max: float = Field(2.0, gt=0, le=10, description="Bound of the log-scale of affine couplings, in nats.")
     levels: int = Field(2, ge=1, le=10, description="Resolutions (images), each half the last; half of the values leave at each.")
+    reversible: bool = Field(
+        False,
+        description="Train in memory that does not grow with depth: activations are recovered by inversion, in about half as long again.",
+    )
 
 
 class RealNvpConfig(CouplingConfig):

@@ -41,7 +41,8 @@ class RealNvp(Flow):
         channels, shape = image_spec.channels, image_spec.shape
         if not shape:
             masks = _FEATURES if channels > 1 else _FEATURES[:1]
-            self.transform: Transform = Chain([*self._alternate(channels, 0, masks, config.couplings), ActNorm(channels)])
+            parts = [*self._alternate(channels, 0, masks, config.couplings), ActNorm(channels)]
+            self.transform: Transform = Chain(parts, reversible=config.reversible)
             return
         dim, count = image_spec.dim, config.couplings_per_mask
         self.transform = MultiScale(
@@ -51,6 +52,7 @@ class RealNvp(Flow):
             before=lambda channels, _: self._alternate(channels, dim, _POSITIONS, count),
             after=lambda channels, _: [*self._alternate(channels, dim, _CHANNELS, count if channels > 1 else 0), ActNorm(channels)],
             prior=lambda channels, _: [affine(config, dim, channels, self.embedding.size, "second")],
+            reversible=config.reversible,
         )
 
     def _alternate(self, channels: int, dim: int, masks: Sequence[Mask], count: int) -> Iterator[Transform]:

@@ -65,11 +65,12 @@ def stack_of_steps(config: CouplingConfig, coupling: Coupling, spec: ImageSpec, 
         return [*chain.from_iterable(step(channels, number) for number in range(steps)), ActNorm(channels)]
 
     if dim == 0:
-        return Chain(stack(spec.channels))
+        return Chain(stack(spec.channels), reversible=config.reversible)
     return MultiScale(
         spec.channels,
         spec.shape,
         config.levels,
         after=stack,
         prior=lambda channels, _: [affine(config, dim, channels, context, "second")],
+        reversible=config.reversible,
     )
