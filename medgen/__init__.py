@@ -40,6 +40,7 @@ _EXPORTS = {
     "load": "medgen.factory",
     "open_data": "medgen.data",
     "open_run": "medgen.runs",
+    "runtime_field": "medgen.registry.config",
     "save": "medgen.factory",
     "train": "medgen.training",
 }
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # so that type checkers and editors see the lazy names
     from medgen.registry import hookimpl as hookimpl
     from medgen.registry import list_families as list_families
     from medgen.registry.config import Config as Config
+    from medgen.registry.config import runtime_field as runtime_field
     from medgen.runs import open_run as open_run
     from medgen.training import train as train
 

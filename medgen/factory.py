@@ -137,10 +137,16 @@ def describe(
     }
 
 
-def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Model:
+def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu", **overrides: Any) -> Model:
     """Rebuild a model from its file, or from the folder of a run. Needs nothing else.
 
+    Args:
+        path: the file or folder.
+        device: where the model goes.
+        overrides: other values of runtime fields of its configuration, e.g. `temperature=0.7`; `medgen show FAMILY` says which there are.
+
     Raises:
+        ConfigError: an override of a field that training fixed, or out of range.
         WeightsError: the file is missing, truncated, altered, foreign, of a newer schema, needs a plugin that is not installed, or does not
             fit the installed version of its family.
     """
@@ -156,10 +162,12 @@ def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") ->
             f"{path} needs family {meta['family']!r} of {meta['distribution']}=={meta['version']}: {error} "
             f"Install it: pip install '{meta['distribution']}=={meta['version']}'"
         ) from error
-    return rebuild(declared, meta, tensors, path).to(device).eval()
+    return rebuild(declared, meta, tensors, path, overrides).to(device).eval()
 
 
-def rebuild(declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torch.Tensor], path: Path) -> Model:
+def rebuild(
+    declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torch.Tensor], path: Path, overrides: Mapping[str, Any] | None = None
+) -> Model:
     """The model that `describe` and a state dict were taken from, lifted to the installed version of its family.
 
     Args:
@@ -167,11 +175,17 @@ def rebuild(declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torc
         meta: made by `describe`.
         tensors: the state dict.
         path: where they came from, for errors.
+        overrides: see `load`.
 
     Raises:
         WeightsError: they do not fit the installed version.
+        ConfigError: the overrides are wrong.
     """
     config, tensors = _migrate_family(declared, meta, tensors, path)
+    misfit: tuple[type[Exception], ...] = (ConfigError, RuntimeError)
+    if overrides:
+        config = config_class(declared).parse(config).overridden(overrides).to_json()
+        misfit = (RuntimeError,)  # a configuration that is refused is now the user's
     try:
         model = build(
             declared,
@@ -183,7 +197,7 @@ def rebuild(declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torc
         if len(precisions) == 1:  # a model trained in float64 comes back as that
             model.to(precisions.pop())
         model.load_state_dict(tensors, strict=True)
-    except (ConfigError, RuntimeError) as error:
+    except misfit as error:
         raise WeightsError(
             f"{path} was saved by {meta['distribution']} {meta['version']} and does not fit the installed {declared.version}: {error}"
         ) from error

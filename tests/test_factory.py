@@ -98,6 +98,34 @@ def test_a_run_folder_loads_and_another_does_not(tmp_path):
         medgen.load(tmp_path)
 
 
+def test_runtime_fields_can_be_given_anew(tmp_path):
+    """The same weights, other samples; the file stays as it is, and a copy that is saved remembers."""
+    before = tiny.contents(tiny.trained())
+    trained, noisy = medgen.load(tiny.trained()), medgen.load(tiny.trained(), sample_noise=True)
+    assert bits(noisy) == bits(trained)
+    assert noisy.config == trained.config.overridden({"sample_noise": True})
+    assert not torch.equal(noisy.sample(4), trained.sample(4))
+    assert torch.equal(medgen.open_run(tiny.trained(), sample_noise=True).model.sample(4), noisy.sample(4))
+    medgen.save(noisy, tmp_path / "m.safetensors")
+    assert medgen.load(tmp_path / "m.safetensors").config.sample_noise
+    assert tiny.contents(tiny.trained()) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"latent_dim": 3}, "`latent_dim` of VaeConfig was fixed by training; what can be overridden: sample_noise"),
+        ({"sample_nose": True}, "VaeConfig has no key 'sample_nose'.*did you mean 'sample_noise'"),
+        ({"sample_noise": 3}, "`sample_noise` of VaeConfig.*got 3"),
+    ],
+)
+def test_other_fields_are_fixed(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        medgen.load(tiny.trained(), **overrides)
+    with pytest.raises(ConfigError, match=message):
+        _ = medgen.open_run(tiny.trained(), **overrides).model
+
+
 def test_a_model_trained_in_float64_samples_alike_after_loading(tmp_path):
     run = medgen.train(
         "vae", tiny.PHANTOM, tmp_path / "a", model=tiny.MODEL, steps=2, batch_size=8, precision="float64", device="cpu", show=False

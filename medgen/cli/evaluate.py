@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medgen.cli.common import make_parser
-from medgen.cli.options import parse
-from medgen.cli.work import add_run, progress_bar
+from medgen.cli.work import add_run, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -34,12 +33,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--bootstrap", type=int, default=200, help="resamples of the intervals (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="of samples and intervals (default 0)")
     parser.add_argument("--recipes", action="store_true", help="also print how each figure was made")
-    options = parse(parser, argv)
+    options, overrides = parse_run(parser, argv)
 
     from medgen.evaluation import evaluate, render
     from medgen.runs import Run
 
-    done = Run.open(options.run)
+    done = Run.open(options.run, **overrides)
     done.model.to(done.device(options.device))
     with progress_bar("evaluating", None, show=not options.quiet) as bar:
         scores = evaluate(

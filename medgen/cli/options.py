@@ -17,17 +17,15 @@ from medgen.registry.config import Config
 __all__ = ["add_config", "given", "overlaid", "parse", "parse_known"]
 
 
-def add_config(parser: argparse.ArgumentParser, config: type[Config], title: str, *, prefix: str = "", skip: Iterable[str] = ()) -> None:
+def add_config(parser: argparse.ArgumentParser, config: type[Config], title: str, *, prefix: str = "", hide: Iterable[str] = ()) -> None:
     """One option per field of `config`, in a group of its own.
 
     Args:
         prefix: "model." gives `--model.latent_dim`.
-        skip: fields without an option.
+        hide: fields whose option is not in the help.
     """
-    group = parser.add_argument_group(title)
+    group, hidden = parser.add_argument_group(title), set(hide)
     for row in config.rows():
-        if row.name in set(skip):
-            continue
         limits = f"; {row.limits}" if row.limits else ""
         choices = f"; {row.type}" if "one of" in row.type else ""
         group.add_argument(
@@ -35,7 +33,9 @@ def add_config(parser: argparse.ArgumentParser, config: type[Config], title: str
             dest=f"{prefix}{row.name}",
             default=argparse.SUPPRESS,
             metavar=re.split(r"[._]", row.name)[-1].upper(),
-            help=f"{row.description} (default {row.default}{limits}{choices})".replace("%", "%%"),
+            help=argparse.SUPPRESS
+            if row.name in hidden
+            else f"{row.description} (default {row.default}{limits}{choices})".replace("%", "%%"),
             **_arity(_annotation(config, row.name)),
         )
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.options import parse
-from medgen.cli.work import add_input, add_run, progress_bar
+from medgen.cli.work import add_input, add_run, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -24,11 +23,11 @@ def run(argv: Sequence[str]) -> int:
     add_run(parser)
     add_input(parser)
     parser.add_argument("--out", help="file or folder (default RUN/reconstructions)")
-    options = parse(parser, argv)
+    options, overrides = parse_run(parser, argv)
 
     from medgen.runs import Run, reconstruct_to
 
-    done = Run.open(options.run)
+    done = Run.open(options.run, **overrides)
     done.model.to(done.device(options.device))
     out = Path(options.out) if options.out else done.path / "reconstructions"
     with progress_bar("reconstructing", None, show=not options.quiet) as bar:

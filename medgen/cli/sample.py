@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.options import parse
-from medgen.cli.work import add_run, pairs, progress_bar
+from medgen.cli.work import add_run, pairs, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -40,12 +39,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--attributes", nargs="+", metavar="NAME=NUMBER", help="attributes in the units of the data; default: as in the training data"
     )
-    options = parse(parser, argv)
+    options, overrides = parse_run(parser, argv)
     attributes = pairs(options.attributes)
 
     from medgen.runs import ConditionSource, Run, sample_format, sample_to_folder
 
-    done = Run.open(options.run)
+    done = Run.open(options.run, **overrides)
     done.model.to(done.device(options.device))
     asked = options.label is not None or attributes
     chosen = ConditionSource(done, label=options.label, attributes=attributes) if done.model.conditions or asked else None

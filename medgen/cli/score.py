@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.options import parse
-from medgen.cli.work import add_input, add_run, progress_bar
+from medgen.cli.work import add_input, add_run, parse_run, progress_bar
 from medgen.errors import ConfigError
 
 __all__ = ["run"]
@@ -28,13 +27,13 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of their noise (default 0)")
     parser.add_argument("--limit", type=int, help="only the first so many images")
     parser.add_argument("--out", help="CSV file with one row per image")
-    options = parse(parser, argv)
+    options, overrides = parse_run(parser, argv)
     if options.out and options.data and Path(options.out).resolve() == Path(options.data).resolve():
         raise ConfigError(f"--out {options.out} is the input itself; choose another.")
 
     from medgen.runs import Run, score
 
-    done = Run.open(options.run)
+    done = Run.open(options.run, **overrides)
     done.model.to(done.device(options.device))
     with progress_bar("scoring", None, show=not options.quiet) as bar:
         scores = score(

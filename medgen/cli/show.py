@@ -90,11 +90,14 @@ def _print(hook: str, item: Declared) -> None:
         for reference in references:
             print(f"  {_citation(reference)}")
     if hook == "medgen_families":
+        rows = list(_config(item).rows())
         print(f"\nConfiguration (`medgen train {spec.name} --model.NAME VALUE`):")
         print_table(
             ("name", "type", "default", "limits", "description"),
-            [(row.name, row.type, row.default, row.limits, row.description) for row in _config(item).rows()],
+            [(row.name, row.type, row.default, row.limits, row.description + " *" * row.runtime) for row in rows],
         )
+        if any(row.runtime for row in rows):
+            print("* can be overridden after training: medgen sample|score|reconstruct|evaluate RUN --model.NAME VALUE")
     if hook == "medgen_datasets" and spec.options:
         print(f"\nOptions (`--data '{spec.name}?NAME=VALUE'`):")
         print_table(("name", "default", "description"), [(name, str(default), text) for name, (default, text) in spec.options.items()])
@@ -163,7 +166,7 @@ def _yaml_fields(config: type[Config], indent: str) -> Iterator[str]:
             yield from _yaml_fields(nested, indent + "  ")
             continue
         row = rows[name]
-        yield f"{indent}# {row.type}{', ' + row.limits if row.limits else ''}"
+        yield f"{indent}# {row.type}{', ' + row.limits if row.limits else ''}{', also after training' if row.runtime else ''}"
         if field.is_required():
             yield f"{indent}{name}:  # required: fill in"
         else:

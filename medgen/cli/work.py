@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
-from medgen.errors import ConfigError
-from medgen.registry import require
+from medgen.cli.options import add_config, given, parse, parse_known
+from medgen.errors import ConfigError, MedgenError
+from medgen.registry import find_family, require
 
-__all__ = ["add_input", "add_run", "pairs", "progress_bar"]
+if TYPE_CHECKING:
+    from medgen.registry.config import Config
+
+__all__ = ["add_input", "add_run", "pairs", "parse_run", "progress_bar"]
+
+_MODEL = "--model."
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +27,44 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute (default auto: a GPU where there is one)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def parse_run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """`parse`, with options --model.NAME for the configuration of RUN's family; also returns those that were given.
+
+    Whether they may be given is for `Config.overridden` to say; `--help` shows those that may.
+
+    Raises:
+        ConfigError: see `parse`; or --model.NAME before RUN.
+    """
+    words = [word for word in argv if word not in ("-h", "--help")]
+    before = words[: next((k for k, word in enumerate(words) if word.startswith(_MODEL)), None)]
+    fields: list[str] = []
+    if len(before) < len(words):
+        if all(word.startswith("-") for word in before):
+            raise ConfigError(f"RUN comes before {words[len(before)]}: its family says which options there are.")
+        fields = _add_model(parser, _config_of(parse_known(parser, before)[0].run))
+    elif len(words) < len(argv):
+        parser.epilog = f"{parser.epilog}\nName a run to see the options of its model: {parser.prog} RUN --help"
+        with suppress(MedgenError):  # no RUN, or none that opens: help shows what every run takes
+            fields = _add_model(parser, _config_of(parse_known(parser, before)[0].run))
+    options = parse(parser, argv)
+    return options, given(options, "model.", fields)
+
+
+def _config_of(run: str) -> type[Config]:
+    from medgen.factory import config_class
+    from medgen.runs import Run
+
+    return config_class(find_family(Run.open(run).config.family))
+
+
+def _add_model(parser: argparse.ArgumentParser, config: type[Config]) -> list[str]:
+    """An option for every field, visible for those that can be overridden; returns their names."""
+    rows = list(config.rows())
+    fixed = [row.name for row in rows if not row.runtime]
+    add_config(parser, config, "model (not given: as trained)", prefix="model.", hide=fixed)
+    return [row.name for row in rows]
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -74,6 +75,8 @@ def evaluate(
     for kind, names in chosen.items():
         options = {"metrics": names, "bootstrap": bootstrap, "seed": seed, **more.get(kind, {})}
         scores += parts[kind](run, dataset, rows, progress or (lambda _done: None), **options)  # type: ignore[operator]
+    if run.overrides:
+        scores = [replace(score, recipe={**score.recipe, "overrides": run.overrides}) for score in scores]
     save_scores(scores, run.path / "evaluation.json")
     return scores
 

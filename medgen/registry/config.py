@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from medgen.errors import ConfigError
 from medgen.registry.names import suggestion
 
-__all__ = ["Config", "FieldRow"]
+__all__ = ["Config", "FieldRow", "runtime_field"]
+
+
+def runtime_field(default: Any = ..., *, description: str, **limits: Any) -> Any:
+    """`pydantic.Field` of an option that leaves the meaning of the weights alone: how samples are drawn, how a density is estimated.
+
+    It can be given anew for a trained model, without training it again: see `Config.overridden` and `medgen.load`.
+
+    Args:
+        default, description, limits: those of `pydantic.Field`.
+    """
+    return Field(default, description=description, json_schema_extra={"runtime": True}, **limits)
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class FieldRow:
     default: str
     limits: str
     description: str
+    runtime: bool = False
 
 
 class Config(BaseModel):
@@ -90,6 +102,46 @@ class Config(BaseModel):
         assert isinstance(value, dict)
         return value
 
+    def overridden(self, values: Mapping[str, Any]) -> Self:
+        """The same configuration with other values of some of its runtime fields.
+
+        Args:
+            values: by name; those of a nested config as a mapping, or as "outer.inner".
+
+        Raises:
+            ConfigError: a field that is not there or that training fixed, or a value out of range.
+
+        >>> class Tiny(Config):
+        ...     width: int = Field(2, description="Features.")
+        ...     temperature: float = runtime_field(1.0, gt=0, description="Factor on the noise.")
+        >>> Tiny(width=3).overridden({"temperature": 0.5})
+        Tiny(width=3, temperature=0.5)
+        >>> Tiny().overridden({"width": 4})
+        Traceback (most recent call last):
+            ...
+        medgen.errors.ConfigError: `width` of Tiny was fixed by training; what can be overridden: temperature.
+        """
+        cls, rows = type(self), {row.name: row for row in type(self).rows()}
+        merged = self.to_json()
+        for path, value in _leaves(values, rows):
+            if path not in rows:
+                hint = suggestion(path, rows) if rows else "; it has no keys."
+                raise ConfigError(f"{cls.__name__} has no key {path!r} (got {value!r}){hint}")
+            if not rows[path].runtime:
+                free = ", ".join(name for name, row in rows.items() if row.runtime)
+                raise ConfigError(f"`{path}` of {cls.__name__} was fixed by training; what can be overridden: {free or 'nothing'}.")
+            *outer, last = path.split(".")
+            place = merged
+            for name in outer:
+                place = place[name]
+            place[last] = value
+        return cls.parse(merged)
+
+    def runtime_values(self) -> dict[str, Any]:
+        """The runtime fields with their values in plain JSON types; those of a nested config as "outer.inner"."""
+        plain = dict(_leaves(self.to_json(), {row.name for row in self.rows()}))
+        return {row.name: plain[row.name] for row in self.rows() if row.runtime}
+
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """JSON Schema of the configuration."""
@@ -102,9 +154,23 @@ class Config(BaseModel):
         for name, field in cls.model_fields.items():
             nested = field.annotation
             if isinstance(nested, type) and issubclass(nested, Config):
-                yield from (replace(row, name=f"{name}.{row.name}") for row in nested.rows())
+                yield from (replace(row, name=f"{name}.{row.name}", runtime=row.runtime or _runtime(field)) for row in nested.rows())
             else:
-                yield FieldRow(name, _type_name(field), _default(field), _limits(schema[name]), str(field.description))
+                yield FieldRow(name, _type_name(field), _default(field), _limits(schema[name]), str(field.description), _runtime(field))
+
+
+def _runtime(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("runtime"))
+
+
+def _leaves(values: Mapping[str, Any], names: Container[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("outer.inner", value) of nested mappings; a mapping that is itself the value of a field of `names` stays whole."""
+    for name, value in values.items():
+        path = prefix + name
+        if isinstance(value, Mapping) and path not in names:
+            yield from _leaves(value, names, path + ".")
+        else:
+            yield path, value
 
 
 def _class_at(cls: type[Config], location: Sequence[str | int]) -> type[Config]:

@@ -22,12 +22,13 @@ from typing import Any
 import torch
 
 from medgen.data import DataConfig, Dataset, open_data
-from medgen.errors import DataError, RunError
+from medgen.errors import ConfigError, DataError, RunError
 from medgen.factory import load
 from medgen.files import make_folder, write_json, write_text
 from medgen.interfaces import Model
 from medgen.registry import find_family, require
 from medgen.runs.config import RunConfig, read_yaml
+from medgen.weights import read_meta
 
 __all__ = ["Run", "open_run"]
 
@@ -39,22 +40,28 @@ class Run:
 
     Args:
         path: the folder. `Run.open` and `Run.begin` check it; this only remembers it.
+        overrides: see `Run.open`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
+        self._asked = dict(overrides or {})
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Run:
+    def open(cls, path: str | os.PathLike[str], **overrides: Any) -> Run:
         """An existing run.
+
+        Args:
+            path: the folder, which stays as it is.
+            overrides: other values of runtime fields of the model, e.g. `temperature=0.7`; see `medgen.load`.
 
         Raises:
             RunError: there is no run at `path`.
         """
-        run = cls(path)
+        run = cls(path, overrides)
         if not run.config_file.is_file():
             parent = run.path.parent
             hint = f"; did you mean its parent {parent}?" if (parent / "config.yaml").is_file() else ". `medgen train` makes one."
@@ -108,10 +115,23 @@ class Run:
 
         Raises:
             RunError: the training has not ended.
+            ConfigError: the overrides are wrong.
         """
         if not self.weights_file.is_file():
             raise RunError(f"{self.path} has no model.safetensors yet. Finish the training: medgen train --resume {self.path}")
-        return load(self.weights_file)
+        return load(self.weights_file, **self._asked)
+
+    @cached_property
+    def overrides(self) -> dict[str, Any]:
+        """The runtime fields in which `model` differs from the trained one, with their values."""
+        if not self._asked:
+            return {}
+        config = self.model.config
+        try:
+            trained = config.parse(read_meta(self.weights_file)["config"]).runtime_values()
+        except ConfigError:  # of another version of the family: what differs is not known, so that all is told
+            trained = {}
+        return {name: value for name, value in config.runtime_values().items() if name not in trained or value != trained[name]}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -176,6 +196,6 @@ class Run:
         return torch.device(name)
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
-    """The run in a folder. See `Run`."""
-    return Run.open(path)
+def open_run(path: str | os.PathLike[str], **overrides: Any) -> Run:
+    """The run in a folder. See `Run.open`."""
+    return Run.open(path, **overrides)

@@ -84,14 +84,15 @@ def sample_to_folder(
     Raises:
         ConfigError: `n`, `start` or `seed` is out of range.
         DataError: the format cannot hold such samples.
-        RunError: the folder holds samples of another model, seed, format or condition, or computed otherwise.
+        RunError: the folder holds samples of another model, seed, format or condition, with other overrides, or computed otherwise.
     """
     model = generator_of(run)
     if n < 1 or start < 0 or not 0 <= seed < 2**64:
         raise ConfigError(f"`n` must be at least 1, `start` not negative and `seed` in [0, 2^64); got {n}, {start} and {seed}.")
     save_samples(torch.empty(0, *model.image_spec.size), model.image_spec, out, 0, format)  # a wrong format shows before anything is made
     weights, given = read_meta(run.weights_file)["sha256"], condition.text if condition else ""
-    _claim(out, {"weights": weights, "seed": seed, "format": format, "condition": given, **_arithmetic(model)})
+    asked = {"weights": weights, "overrides": run.overrides, "seed": seed, "format": format, "condition": given}
+    _claim(out, {**asked, **_arithmetic(model)})
     there, new = _there(out), 0
     for cell in range(start // CELL * CELL, start + n, CELL):
         for first, last in _gaps(there, max(cell, start), min(cell + CELL, start + n)):
@@ -128,7 +129,7 @@ def _claim(out: Path, asked: dict[str, object]) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{manifest} is not what medgen wrote ({error}); choose another --out, or delete the folder.") from None
     if different := [key for key, value in asked.items() if known.get(key) != value]:
-        short = {"device", "ops", "torch"}
+        short = {"device", "ops", "overrides", "torch"}
         what = ", ".join(f"{key} ({known.get(key)}, not {asked[key]})" if key in short else key for key in different)
         raise RunError(f"{out} holds samples with another {what}; choose another --out, or delete it.")
 

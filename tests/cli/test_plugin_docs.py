@@ -31,7 +31,7 @@ def written(tmp_path_factory) -> Path:
 
 def test_every_snippet_names_its_file():
     assert len(BLOCKS) == len(re.findall(r"^```(?:python|cpp)$", TEXT, flags=re.M))
-    assert set(NEW) == {"plugin.py", "data.py", "metrics.py", "migrations.py", "setup.py"}
+    assert set(NEW) == {"plugin.py", "config.py", "data.py", "metrics.py", "migrations.py", "setup.py"}
 
 
 @pytest.mark.parametrize(("name", "code"), EXCERPTS, ids=[f"{n} {name}" for n, (name, _) in enumerate(EXCERPTS)])
@@ -55,6 +55,13 @@ def test_its_dataset_and_metric(tmp_path):
     done = site.medgen("evaluate", "run", "--metrics", "mean_gap", **only)
     assert done.returncode == 0, done.stderr
     assert "mean_gap" in done.stdout
+
+
+def test_its_runtime_fields():
+    scope: dict = {"__name__": __name__}
+    exec(compile(NEW["config.py"], "config.py", "exec", dont_inherit=True), scope)
+    values = {"temperature": 0.7, "sampler": "ddim"}
+    assert scope["SamplerConfig"]().overridden(values).runtime_values() == values
 
 
 def test_its_migration():

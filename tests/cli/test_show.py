@@ -56,6 +56,7 @@ class Deep(medgen.Config):
     act: Literal["relu", "silu"] = Field("silu", description="Activation: see the paper.")
     channels: tuple[int, ...] = Field((8, 16), description="Features at each level.")
     sd: float | None = Field(None, description="None learns it.")
+    warmth: float = medgen.runtime_field(1.0, gt=0, description="Factor on the noise.")
     net: Net = Field(Net(), description="The network.")
 """
 
@@ -80,7 +81,8 @@ def test_family(site, name):
     ):
         assert line in lines
     fields = {line.split()[0]: line for line in lines[lines.index("Configuration (`medgen train shown --model.NAME VALUE`):") + 2 :]}
-    assert list(fields) == ["classes", "rate", "act", "channels", "sd", "net.width"]
+    assert list(fields) == ["classes", "rate", "act", "channels", "sd", "warmth", "net.width", "*"]
+    assert fields["warmth"].split() == ["warmth", "float", "1.0", ">", "0", "Factor", "on", "the", "noise.", "*"]
     assert fields["classes"].split() == ["classes", "int", "required", ">=", "2", "Number", "of", "classes."]
 
 
@@ -88,7 +90,8 @@ def test_yaml_is_the_defaults(site):
     text = site.medgen("show", "shown", "--yaml").stdout
     assert yaml.safe_load(text)["family"] == "shown"
     values = yaml.safe_load(text)["model"]
-    assert values == {"classes": None, "rate": 1e-05, "act": "silu", "channels": [8, 16], "sd": None, "net": {"width": 8}}
+    assert values == {"classes": None, "rate": 1e-05, "act": "silu", "channels": [8, 16], "sd": None, "warmth": 1.0, "net": {"width": 8}}
+    assert "  # float, > 0, also after training" in text.splitlines()
     assert "  # Activation: see the paper." in text.splitlines()
     assert "  classes:  # required: fill in" in text.splitlines()
     assert text.startswith("# shown of fake-show 1.0: For the test")
@@ -109,6 +112,7 @@ def test_json(site):
         "default": "8",
         "limits": ">= 1",
         "description": "Features.",
+        "runtime": False,
     }
 
 

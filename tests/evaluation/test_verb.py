@@ -155,3 +155,13 @@ def test_progress_is_told(run):
     seen = []
     evaluate(run, metrics=["kid", "mae", "bits_per_dim"], bootstrap=0, n=40, progress=seen.append)
     assert seen == [32, 40, 6, 6]
+
+
+def test_overrides_are_in_every_recipe(run):
+    plain = {s.name: s for s in evaluate(run, metrics=["mae", "kid"], bootstrap=0)}
+    assert not [s for s in plain.values() if "overrides" in s.recipe]
+    evaluate(open_run(run.path, sample_noise=True), metrics=["mae", "kid"], bootstrap=0)
+    found = {s.name: s for s in load_scores(run.path / "evaluation.json")}
+    assert [s.recipe["overrides"] for s in found.values()] == [{"sample_noise": True}] * 2
+    assert found["kid"].value != plain["kid"].value
+    assert found["mae"].value == plain["mae"].value, "reconstructions have no noise"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from medgen.errors import ConfigError
-from medgen.registry.config import Config, FieldRow
+from medgen.registry.config import Config, FieldRow, runtime_field
 
 
 class Net(Config):
@@ -166,3 +166,57 @@ def test_rows():
     assert (rows["noise_sd"].type, rows["noise_sd"].limits) == ("float | None", "> 0")
     assert rows["net.width"] == FieldRow("net.width", "int", "32", ">= 1, <= 4096", "Features of the first level.")
     assert "net" not in rows
+
+
+# what can be given anew after training --------------------------------------------------------------------------------------------------
+
+
+class Solver(Config):
+    steps: int = runtime_field(10, ge=1, description="Steps.")
+    order: int = Field(2, ge=1, description="Order that the network was trained for.")
+
+
+class Runtime(Config):
+    width: int = Field(8, description="Features.")
+    warmth: float = runtime_field(1.0, gt=0, le=2, description="Factor on the noise.")
+    solver: Solver = Field(Solver(), description="The solver.")
+    final: Solver = runtime_field(Solver(), description="Another, whose every field may change.")
+    weights: dict[str, float] = runtime_field({}, description="By name.")
+
+
+def test_runtime_fields_are_told_apart():
+    runtime = {row.name for row in Runtime.rows() if row.runtime}
+    assert runtime == {"warmth", "solver.steps", "final.steps", "final.order", "weights"}
+    assert Runtime(warmth=0.5).runtime_values() == {"warmth": 0.5, "solver.steps": 10, "final.steps": 10, "final.order": 2, "weights": {}}
+    assert Sample(latent_dim=1).runtime_values() == {}
+
+
+@pytest.mark.parametrize("values", [{"solver": {"steps": 3}, "final": {"order": 1}}, {"solver.steps": 3, "final.order": 1}])
+def test_overrides_reach_nested_fields_and_leave_the_rest(values):
+    trained = Runtime(width=3, warmth=0.5, solver=Solver(order=4))
+    assert trained.overridden({**values, "weights": {"a": 1.0}}) == Runtime(
+        width=3, warmth=0.5, solver=Solver(order=4, steps=3), final=Solver(order=1), weights={"a": 1.0}
+    )
+    assert trained.overridden({}) == trained
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": 9}, "`width` of Runtime was fixed by training; what can be overridden: warmth, solver.steps, final.steps"),
+        ({"solver": {"order": 1}}, r"`solver\.order` of Runtime was fixed by training"),
+        ({"warmht": 1.0}, r"Runtime has no key 'warmht' \(got 1\.0\); did you mean 'warmth'"),
+        ({"solver": {"stpes": 1}}, r"no key 'solver\.stpes'"),
+        ({"solver": 3}, "no key 'solver'"),
+        ({"warmth": 3}, "`warmth` of Runtime: .*less than or equal to 2; got 3"),
+        ({"warmth": "hot"}, "`warmth` of Runtime: .*got 'hot'"),
+    ],
+)
+def test_overrides_that_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Runtime().overridden(values)
+
+
+def test_a_config_without_runtime_fields_says_so():
+    with pytest.raises(ConfigError, match="`width` of Net was fixed by training; what can be overridden: nothing"):
+        Net().overridden({"width": 3})

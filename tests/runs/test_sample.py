@@ -154,6 +154,17 @@ def test_samples_that_would_differ_in_their_last_bits_are_not_mixed_in(run, tmp_
         sample_to_folder(run, tmp_path, 3)
 
 
+def test_overrides_are_part_of_what_the_samples_are(run, whole, tmp_path):
+    same, other = (open_run(run.path, sample_noise=value) for value in (False, True))
+    assert (run.overrides, same.overrides, other.overrides) == ({}, {}, {"sample_noise": True})
+    sample_to_folder(same, tmp_path / "a", 80, format="npz")
+    assert tiny.contents(tmp_path / "a") == whole, "an override with the trained value is none"
+    with pytest.raises(RunError, match=r"another overrides \(\{\}, not \{'sample_noise': True\}\)"):
+        sample_to_folder(other, tmp_path / "a", 80, format="npz")
+    sample_to_folder(other, tmp_path / "b", 2, format="npz")
+    assert json.loads((tmp_path / "b" / "samples.json").read_text())["overrides"] == {"sample_noise": True}
+
+
 def test_an_interrupted_folder_is_not_taken_over_by_another_seed(run, tmp_path, monkeypatch):
     """The manifest comes before the first sample, so that even half a cell has a name."""
 

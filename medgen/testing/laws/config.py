@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from hypothesis import HealthCheck, given, settings
+from torch import Tensor
 
 from medgen.errors import ConfigError, MedgenError
 from medgen.factory import build
-from medgen.interfaces import PreparesOnData
+from medgen.interfaces import Model, PreparesOnData
 from medgen.registry import ImageSpec
 from medgen.testing.expect import expect, finite
 from medgen.testing.law import law
@@ -133,6 +134,32 @@ def sizes_work_or_are_refused(subject: Subject) -> None:
         _works_or_is_refused(subject, case, subject.spec.tiny)
 
     check()
+
+
+@law("config")
+def runtime_fields_keep_the_weights(subject: Subject) -> None:
+    """A field that can be overridden after training changes the name, shape or type of no weight."""
+    model, tiny = subject.model(subject.small), subject.config_class.parse(subject.spec.tiny)
+    wanted = _signature(model)
+
+    @settings(QUICK, max_examples=10)
+    @given(drawn=configs(subject.config_class, subject.spec.tiny))
+    def check(drawn: Any) -> None:
+        values = drawn.runtime_values()
+        try:
+            config = tiny.overridden(values)
+            found = _signature(build(subject.declared, subject.small.image_spec, subject.small.conditions, config=config))
+        except MedgenError:  # refused, with a sentence
+            return
+        changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        expect(not changed, f"{subject.small}: the runtime fields {values} must leave every weight as it is; they change {changed[:4]}.")
+
+    if tiny.runtime_values():
+        check()
+
+
+def _signature(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {name: (tuple(value.shape), str(value.dtype)) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 
 def _works_or_is_refused(subject: Subject, case: Case, config: Any) -> None:

@@ -21,7 +21,13 @@ class SamplerConfig(medgen.Config):
 
     width: int = Field(4, ge=1, le=8, description="Features of embeddings.")
     total: int = Field(100, ge=50, le=200, description="Steps of the whole chain.")
-    kept: int = Field(10, ge=1, le=50, description="Steps that sampling takes.")
+    kept: int = medgen.runtime_field(10, ge=1, le=50, description="Steps that sampling takes.")
+
+
+class Reopened(SmallConfig):
+    """A size that can be overridden after training."""
+
+    width: int = medgen.runtime_field(4, ge=1, le=8, description="Features of embeddings and hidden layers.")
 
 
 class Changeable(SmallConfig):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testing.mutants.config import Advisory, Changeable, Contradictory, Lenient, Rounded
+from testing.mutants.config import Advisory, Changeable, Contradictory, Lenient, Reopened, Rounded
 from testing.mutants.flow import GAUSSIAN, SLOTS, Gaussian
 from testing.mutants.heavy import HeavyConfig
 from testing.mutants.mutant import OF_CONFIG_ALONE
@@ -118,3 +118,8 @@ class FailsForOneLayer(Gaussian):
 
     def _log_prob(self, x, condition, noise, importance_samples):
         return super()._log_prob(x, condition, noise, importance_samples) * self.sizes[0]
+
+
+@GAUSSIAN.mutant("runtime_fields_keep_the_weights", config=Reopened)
+class ResizesAfterTraining(Gaussian):
+    """Lets a width be overridden that its weights were trained with."""

@@ -33,7 +33,7 @@ class VaeConfig(AeConfig):
     noise_sd: float | None = Field(
         None, gt=0, description="Standard deviation of the gaussian likelihood, in model units; none learns it (one number for all values)."
     )
-    sample_noise: bool = Field(False, description="Samples are draws from p(x|z) instead of its mean.")
+    sample_noise: bool = medgen.runtime_field(False, description="Samples are draws from p(x|z) instead of its mean.")
     posterior: Literal["gaussian", "iaf"] = Field(
         "gaussian", description="q(z|x): a diagonal Gaussian, or one transformed by an inverse autoregressive flow."
     )

@@ -43,7 +43,7 @@ class FlowConfig(medgen.Config):
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training samples whose conditions are hidden; above 0 the model also works without them."
     )
-    temperature: float = Field(1.0, gt=0, le=2, description="Factor on the base distribution's noise when sampling.")
+    temperature: float = medgen.runtime_field(1.0, gt=0, le=2, description="Factor on the base distribution's noise when sampling.")
 
 
 class AutoregressiveConfig(FlowConfig):
