@@ -68,6 +68,8 @@ class MafConfig(AutoregressiveConfig):
 
     layers: int = Field(5, ge=1, le=64, description="Masked networks on top of each other.")
     components: int = Field(1, ge=1, le=256, description="Gaussians in the mixture of each value, in the last layer.")
+    # Ten layers that all saturate stretch an outlier by exp(10 s_max), and its square must stay finite: 5 does not train on such tables.
+    s_max: float = Field(3.0, gt=0, le=20, description="Largest |log-scale| of a layer, reached softly.")
 
 
 class IafConfig(AutoregressiveConfig):
