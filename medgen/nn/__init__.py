@@ -1,8 +1,29 @@
 """Building blocks that families share."""
 
-from medgen.nn.conditioning import ConditionEmbedding
+from medgen.nn.attention import SelfAttention
+from medgen.nn.conditioning import ConditionEmbedding, ConditionImages
 from medgen.nn.ema import EMA
 from medgen.nn.encoder import Decoder, Encoder, level_shapes
+from medgen.nn.film import FilmBlock, TimeEmbedding, sinusoids
 from medgen.nn.layers import ResidualBlock, Resize, conv, group_norm
+from medgen.nn.unet import ResidualMLP, UNet, time_net
 
-__all__ = ["EMA", "ConditionEmbedding", "Decoder", "Encoder", "ResidualBlock", "Resize", "conv", "group_norm", "level_shapes"]
+__all__ = [
+    "EMA",
+    "ConditionEmbedding",
+    "ConditionImages",
+    "Decoder",
+    "Encoder",
+    "FilmBlock",
+    "ResidualBlock",
+    "ResidualMLP",
+    "Resize",
+    "SelfAttention",
+    "TimeEmbedding",
+    "UNet",
+    "conv",
+    "group_norm",
+    "level_shapes",
+    "sinusoids",
+    "time_net",
+]

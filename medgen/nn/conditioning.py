@@ -1,4 +1,4 @@
-"""`ConditionEmbedding`: any set of condition slots, some missing, as one vector."""
+"""Any set of condition slots, some missing: `ConditionEmbedding` as one vector, `ConditionImages` as channels beside an image."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from medgen.errors import ConfigError
 from medgen.interfaces import Condition
 from medgen.nn.encoder import Encoder
-from medgen.registry import ConditionSpec
+from medgen.registry import ConditionSpec, ImageSpec
 
-__all__ = ["ConditionEmbedding"]
+__all__ = ["ConditionEmbedding", "ConditionImages"]
 
 
 class ConditionEmbedding(nn.Module):
@@ -51,6 +52,59 @@ class ConditionEmbedding(nn.Module):
         mask = condition.mask(name)
         known = torch.where(mask.view(-1, *[1] * (value.dim() - 1)), value, 0)
         return torch.where(mask[:, None], self.embed[name](known), missing)
+
+
+class ConditionImages(nn.Module):
+    """Image slots of B samples on the grid of the target -> [B, channels, *S], to be concatenated to a network's input.
+
+    Values with bounds are mapped from there to [-1, 1]. A slot that may be missing has one more channel, 1 where it is there; where it is
+    not, all its channels are 0, and what stands in its place is never looked at.
+
+    Args:
+        specs: the slots; those of other kinds are left to `ConditionEmbedding`.
+        shape: S.
+        required: slots that are never missing.
+
+    Raises:
+        ConfigError: an image slot on another grid.
+
+    >>> from medgen.registry import ImageSpec
+    >>> mask = ConditionSpec(name="mask", kind="image", image=ImageSpec(channels=1, shape=(2,)))
+    >>> ConditionImages([mask], (2,))(Condition({"mask": torch.tensor([[[0.0, 1.0]]])}), torch.zeros(1, 3, 2))
+    tensor([[[-1.,  1.],
+             [ 1.,  1.]]])
+    """
+
+    def __init__(self, specs: Sequence[ConditionSpec], shape: Sequence[int], *, required: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.slots = [(spec.name, spec.image) for spec in specs if spec.image is not None]
+        self.required = frozenset(required)
+        for name, image in self.slots:
+            if image.shape != tuple(shape):
+                raise ConfigError(f"image condition {name!r} must lie on the grid {tuple(shape)} of the target; got {image.shape}.")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result; 0 without image slots."""
+        return sum(image.channels + (name not in self.required) for name, image in self.slots)
+
+    def forward(self, condition: Condition, like: Tensor) -> Tensor | None:
+        """[B, channels, *S] of the type and batch of `like` [B, C, *S]; None without image slots."""
+        parts = [part for name, image in self.slots for part in self._slot(name, image, condition, like)]
+        return torch.cat(parts, 1) if parts else None
+
+    def _slot(self, name: str, image: ImageSpec, condition: Condition, like: Tensor) -> list[Tensor]:
+        value, optional = condition.values.get(name), name not in self.required
+        if value is None:
+            return [like.new_zeros(len(like), image.channels + 1, *image.shape)]
+        scaled = value.to(like.dtype)
+        if image.bounds is not None:
+            low, high = image.bounds
+            scaled = (scaled - low) * (2.0 / (high - low)) - 1.0
+        if not optional:
+            return [scaled]
+        mask = condition.mask(name).view(-1, *[1] * (value.dim() - 1))
+        return [torch.where(mask, scaled, 0.0), mask.to(like.dtype).expand(-1, 1, *image.shape)]
 
 
 def _embedder(spec: ConditionSpec, width: int) -> nn.Module:

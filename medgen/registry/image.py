@@ -162,6 +162,17 @@ class ImageSpec:
         """D = C * prod(S), the number of values in one sample."""
         return math.prod(self.size)
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Interval of every value in model units: that of a window that clips, (0, 1) of one-hot labels, or None.
+
+        >>> ImageSpec(channels=1, shape=(4,)).bounds, ImageSpec(channels=3, shape=(), content="features").bounds
+        ((0.0, 1.0), None)
+        """
+        if self.content == "labels":
+            return 0.0, 1.0
+        return self.intensity.range if self.content == "intensity" and self.intensity.clip else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` inverts it."""
         return _plain(asdict(self))

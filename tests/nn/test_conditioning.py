@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medgen.errors import ConfigError
 from medgen.interfaces import Condition
-from medgen.nn import ConditionEmbedding
-from medgen.registry import ConditionSpec, ImageSpec
+from medgen.nn import ConditionEmbedding, ConditionImages
+from medgen.registry import ConditionSpec, ImageSpec, Intensity
 
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b", "c"))
 AGE = ConditionSpec(name="attributes", kind="attributes", names=("age", "dose"))
@@ -83,3 +84,40 @@ def test_what_stands_in_the_place_of_a_missing_value_is_never_looked_at(embeddin
     for name, gradient in results[0][1].items():
         assert torch.equal(gradient, results[1][1][name]), name
         assert bool(torch.isfinite(gradient).all()), name
+
+
+class TestImages:
+    SCAN = ConditionSpec(name="scan", kind="image", image=ImageSpec(channels=1, shape=(6, 5), intensity=Intensity(range=(0.0, 2.0))))
+    TABLE = ConditionSpec(name="table", kind="image", image=ImageSpec(channels=3, shape=(6, 5), content="features"))
+
+    def values(self, n):
+        g = torch.Generator().manual_seed(n)
+        return {"scan": 2 * torch.rand(n, 1, 6, 5, generator=g), "table": torch.randn(n, 3, 6, 5, generator=g)}
+
+    def test_scaled_side_by_side(self):
+        module, given_values = ConditionImages([LABEL, self.SCAN, self.TABLE], (6, 5), required=["scan"]), self.values(2)
+        out = module(Condition(given_values), torch.zeros(2, 1, 6, 5))
+        assert out.shape == (2, module.channels, 6, 5) == (2, 1 + 4, 6, 5)
+        torch.testing.assert_close(out[:, :1], given_values["scan"] - 1)
+        torch.testing.assert_close(out[:, 1:4], given_values["table"])
+        assert bool((out[:, 4] == 1).all())
+
+    @pytest.mark.parametrize("nonsense", [-1.0, torch.nan])
+    def test_what_is_missing_is_never_looked_at(self, nonsense):
+        module, given_values = ConditionImages([self.SCAN, self.TABLE], (6, 5)), self.values(2)
+        like, mask = torch.zeros(2, 1, 6, 5, dtype=torch.float64), torch.tensor([True, False])
+        hidden = torch.where(mask[:, None, None, None], given_values["table"], nonsense)
+        mixed = module(Condition({**given_values, "table": hidden}, {"table": mask}), like)
+        assert mixed.dtype == torch.float64
+        torch.testing.assert_close(mixed[:1], module(Condition(given_values), like)[:1])
+        torch.testing.assert_close(mixed[1:], module(Condition({"scan": given_values["scan"]}), like)[1:])
+        assert bool((mixed[1, 2:] == 0).all())
+
+    def test_none_without_image_slots(self):
+        module = ConditionImages([LABEL], (6, 5))
+        assert module.channels == 0
+        assert module(Condition({"label": torch.tensor([0])}), torch.zeros(1, 1, 6, 5)) is None
+
+    def test_another_grid_is_refused(self):
+        with pytest.raises(ConfigError, match=r"'scan' must lie on the grid \(3, 3\)"):
+            ConditionImages([self.SCAN], (3, 3))
