@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 
-__all__ = ["Spacing", "alpha_bars", "cosine_betas", "kept_steps", "linear_betas", "previous_alpha_bars"]
+__all__ = ["Spacing", "alpha_bars", "cosine_betas", "kept_steps", "linear_betas", "log_snr_steps", "previous_alpha_bars"]
 
 Spacing = Literal["uniform", "linspace", "trailing", "quadratic"]
 
@@ -95,6 +95,34 @@ def kept_steps(total: int, kept: int, spacing: Spacing = "uniform") -> Tensor:
     if len(steps.unique()) < kept:
         raise ConfigError(f"{kept} quadratic steps of {total} fall on each other; take fewer, or another spacing.")
     return steps
+
+
+def log_snr_steps(alpha_bar: Tensor, kept: int) -> Tensor:
+    """The steps, ascending, int64 [kept], whose ln(abar / (1 - abar)) lie as evenly as a chain allows; its two ends are kept.
+
+    What `dpm_solver` wants: its error depends on the largest step in the logarithm of the signal-to-noise ratio. Near the data, where a
+    chain of T steps is too coarse for that, neighbouring steps are kept.
+
+    Paper: DPM-Solver (Lu et al., 2022) | https://arxiv.org/abs/2206.00927, section 3.4
+
+    Raises:
+        ConfigError: not 1 <= kept <= T.
+
+    >>> log_snr_steps(alpha_bars(linear_betas()), 6).tolist()
+    [0, 17, 138, 492, 785, 999]
+    """
+    total = len(alpha_bar)
+    if not 1 <= kept <= total:
+        raise ConfigError(f"`kept` must be in [1, {total}]; got {kept}.")
+    if kept == 1:
+        return torch.tensor([total - 1])
+    bar, i = alpha_bar.detach().double().cpu(), torch.arange(kept)
+    log_snr = bar.log() - torch.log1p(-bar)
+    wanted = torch.lerp(log_snr[0], log_snr[-1], i.double() / (kept - 1))
+    right = torch.searchsorted(-log_snr, -wanted).clamp(1, total - 1)
+    nearest = torch.where((log_snr[right - 1] - wanted) < (wanted - log_snr[right]), right - 1, right)
+    steps = i + (nearest - i).cummax(0).values  # no two on one step
+    return torch.minimum(steps, total - kept + i)
 
 
 def previous_alpha_bars(alpha_bar: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.maths import previous_alpha_bars
+from medgen.maths import Prediction, posterior_coefficients, previous_alpha_bars, x0_coefficients
 from medgen.ops._define import define, ensure_native
 from medgen.ops._key import check_key, signed
 from medgen.ops._vmap import by_rows
@@ -18,7 +18,6 @@ from medgen.ops.reference import ddpm_step as reference
 
 __all__ = ["Prediction", "StepTable", "Variance", "ddpm_step", "step_table"]
 
-Prediction = Literal["eps", "x0", "v"]
 Variance = Literal["beta", "posterior", "learned"] | float
 
 
@@ -61,7 +60,7 @@ def step_table(
     r"""Coefficients of the chain over the kept steps; each step t goes to the kept step s before it, the first one to clean data.
 
     With beta = 1 - abar_t / abar_s and btilde = beta (1 - abar_s) / (1 - abar_t):
-    x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), or o, or sqrt(abar_t) x_t - sqrt(1 - abar_t) v; then
+    x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), or what else the output o means (`medgen.maths.x0_coefficients`); then
 
     - DDPM: x_s = beta sqrt(abar_s) / (1 - abar_t) x0 + sqrt(1 - beta) (1 - abar_s) / (1 - abar_t) x_t + sd z with sd^2 = beta, btilde,
       or beta^v btilde^(1 - v), v = (second output + 1) / 2;
@@ -103,22 +102,11 @@ def _coefficients(at: Tensor, before: Tensor, prediction: Prediction, variance: 
     """[S, 8] in float64; see `medgen.ops.reference.ddpm_step`."""
     if not bool(((at > 0) & (at < before) & (before <= 1)).all()):
         raise ConfigError("`alpha_bar` must decrease inside (0, 1).")
-    noise = 1 - at
-    if prediction == "eps":
-        x0_x, x0_output = at.rsqrt(), -(noise / at).sqrt()
-    elif prediction == "x0":
-        x0_x, x0_output = torch.zeros_like(at), torch.ones_like(at)
-    elif prediction == "v":
-        x0_x, x0_output = at.sqrt(), -noise.sqrt()
-    else:
-        raise ConfigError(f"`prediction` must be eps, x0 or v; got {prediction!r}.")
-    beta = 1 - at / before
-    posterior = beta * (1 - before) / noise
-    scale, slope = _deviation(beta, posterior, variance)
-    if isinstance(variance, str):
-        mean_x0, mean_x = beta * before.sqrt() / noise, (1 - before) * (at / before).sqrt() / noise
-    else:
-        mean_x = ((1 - before - scale.square()).clamp(min=0) / noise).sqrt()
+    x0_x, x0_output = x0_coefficients(at.sqrt(), (1 - at).sqrt(), prediction)
+    mean_x0, mean_x, posterior = posterior_coefficients(at, before)
+    scale, slope = _deviation(1 - at / before, posterior, variance)
+    if not isinstance(variance, str):
+        mean_x = ((1 - before - scale.square()).clamp(min=0) / (1 - at)).sqrt()
         mean_x0 = before.sqrt() - mean_x * at.sqrt()
     direct_x, direct_output = mean_x0 * x0_x + mean_x, mean_x0 * x0_output
     return torch.stack((direct_x, direct_output, x0_x, x0_output, mean_x0, mean_x, scale, slope), dim=1)

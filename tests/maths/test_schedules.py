@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgen.errors import ConfigError
-from medgen.maths import alpha_bars, cosine_betas, kept_steps, linear_betas, previous_alpha_bars
+from medgen.maths import alpha_bars, cosine_betas, kept_steps, linear_betas, log_snr_steps, previous_alpha_bars
 
 
 class TestLinear:
@@ -80,6 +80,28 @@ class TestKeptSteps:
             kept_steps(1000, 600, "quadratic")
         with pytest.raises(ConfigError, match="spacing"):
             kept_steps(10, 5, "cubic")  # type: ignore[arg-type]
+
+
+class TestLogSnrSteps:
+    @given(st.integers(1, 400), st.data())
+    def test_ascending_from_end_to_end(self, total, data):
+        kept = data.draw(st.integers(1, total))
+        steps = log_snr_steps(alpha_bars(cosine_betas(total)), kept)
+        assert len(steps) == kept
+        assert steps.dtype == torch.int64
+        assert bool((steps.diff() > 0).all())
+        assert int(steps[-1]) == total - 1
+        assert kept == 1 or int(steps[0]) == 0
+
+    def test_even(self):
+        """Of a fine chain, away from the data, where single steps are longer than the gap."""
+        bar = alpha_bars(linear_betas(100_000))
+        gaps = torch.logit(bar[log_snr_steps(bar, 30)]).diff()[5:]
+        assert float(gaps.max() / gaps.min()) == pytest.approx(1.0, abs=0.03)
+
+    def test_refusal(self):
+        with pytest.raises(ConfigError, match="kept"):
+            log_snr_steps(alpha_bars(linear_betas()), 1001)
 
 
 def test_previous_is_the_kept_one():

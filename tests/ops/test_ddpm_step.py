@@ -339,7 +339,7 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="clip"):
             step_table(BAR, clip=0.0)
         with pytest.raises(ConfigError, match="prediction"):
-            step_table(BAR, prediction="score")  # type: ignore[arg-type]
+            step_table(BAR, prediction="noise")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="variance"):
             step_table(BAR, variance=2.0)
         with pytest.raises(ConfigError, match="variance"):
