@@ -24,6 +24,7 @@ _EXPORTS = {
     "FamilySpec": "medgen.registry",
     "Generator": "medgen.interfaces",
     "ImageSpec": "medgen.registry",
+    "Inpainter": "medgen.interfaces",
     "Intensity": "medgen.registry",
     "LatentModel": "medgen.interfaces",
     "MedgenError": "medgen.errors",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # so that type checkers and editors see the lazy names
     from medgen.interfaces import Condition as Condition
     from medgen.interfaces import DensityModel as DensityModel
     from medgen.interfaces import Generator as Generator
+    from medgen.interfaces import Inpainter as Inpainter
     from medgen.interfaces import LatentModel as LatentModel
     from medgen.interfaces import Model as Model
     from medgen.interfaces import Noise as Noise

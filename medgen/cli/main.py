@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "train": "train a family on your data, or resume a run",
         "sample": "draw samples from a run",
         "reconstruct": "encode and decode images with a run",
+        "inpaint": "fill in regions of images with a run",
         "score": "log-density of images under a run",
     },
     "Judge it": {

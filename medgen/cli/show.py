@@ -97,7 +97,7 @@ def _print(hook: str, item: Declared) -> None:
             [(row.name, row.type, row.default, row.limits, row.description + " *" * row.runtime) for row in rows],
         )
         if any(row.runtime for row in rows):
-            print("* can be overridden after training: medgen sample|score|reconstruct|evaluate RUN --model.NAME VALUE")
+            print("* can be overridden after training: medgen sample|score|reconstruct|inpaint|evaluate RUN --model.NAME VALUE")
     if hook == "medgen_datasets" and spec.options:
         print(f"\nOptions (`--data '{spec.name}?NAME=VALUE'`):")
         print_table(("name", "default", "description"), [(name, str(default), text) for name, (default, text) in spec.options.items()])

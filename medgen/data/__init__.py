@@ -5,7 +5,21 @@ from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
 from medgen.data.intensity import to_model, to_stored
 from medgen.data.like import open_like, save_like
+from medgen.data.mask import Mask, open_mask
 from medgen.data.open import open_data
 from medgen.data.writers import Format, save_samples
 
-__all__ = ["DataConfig", "Dataset", "Format", "from_arrays", "open_data", "open_like", "save_like", "save_samples", "to_model", "to_stored"]
+__all__ = [
+    "DataConfig",
+    "Dataset",
+    "Format",
+    "Mask",
+    "from_arrays",
+    "open_data",
+    "open_like",
+    "open_mask",
+    "save_like",
+    "save_samples",
+    "to_model",
+    "to_stored",
+]

@@ -14,7 +14,7 @@ from medgen.data.readers.volumes import gather_volumes
 from medgen.data.samples import Samples
 from medgen.errors import DataError
 
-__all__ = ["read", "volume_files"]
+__all__ = ["listed", "read", "volume_files"]
 
 KINDS = ".npz, .npy, .nii(.gz), DICOM, PNG, TIFF, JPEG, .csv(.gz), WFDB .hea/.dat"
 
@@ -30,12 +30,7 @@ def read(path: Path, config: DataConfig, plan: Plan | None = None) -> Samples:
     Raises:
         DataError: nothing there that medgen reads, naming it.
     """
-    root, files = _listed(path, config)
-    kinds = {kind(file) for file in files}
-    if len(kinds) > 1 or "" in kinds:
-        names = ", ".join(f"{f.name} ({kind(f) or 'unknown'})" for f in files[:5])
-        raise DataError(f"{path}: files must be of one kind ({KINDS}); got {names}. Use `select`, e.g. '*.nii.gz'.")
-    found = kinds.pop()
+    found, root, files = listed(path, config)
     if found in ("nifti", "dicom"):
         return gather_volumes(volume_files(found, files, config), str(path), config, plan)
     if found == "image":
@@ -45,6 +40,20 @@ def read(path: Path, config: DataConfig, plan: Plan | None = None) -> Samples:
     if found == "npz":
         return npz.read(files[0], config)
     return tables.read(files[0], config) if found == "table" else signals.read(files[0], config)
+
+
+def listed(path: Path, config: DataConfig) -> tuple[str, Path, list[Path]]:
+    """The kind of the files, the folder that their names are relative to, and the files, in order of their names.
+
+    Raises:
+        DataError: none that medgen reads, or several kinds.
+    """
+    root, files = _listed(path, config)
+    kinds = {kind(file) for file in files}
+    if len(kinds) > 1 or "" in kinds:
+        names = ", ".join(f"{f.name} ({kind(f) or 'unknown'})" for f in files[:5])
+        raise DataError(f"{path}: files must be of one kind ({KINDS}); got {names}. Use `select`, e.g. '*.nii.gz'.")
+    return kinds.pop(), root, files
 
 
 def volume_files(found: str, files: Sequence[Path], config: DataConfig) -> list[VolumeFile]:

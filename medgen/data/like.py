@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from medgen.errors import DataError
 from medgen.registry import ConditionSpec, ImageSpec
 
 __all__ = ["open_like", "save_like"]
+
+Paste = Callable[[int, Array], Array]
 
 
 def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = (), **options: Any) -> Dataset:
@@ -152,7 +154,14 @@ def _far(samples: Samples, spec: ImageSpec) -> list[str]:
     ]
 
 
-def save_like(x: Tensor, dataset: Dataset, out: str | os.PathLike[str], spec: ImageSpec | None = None) -> list[Path]:
+def save_like(
+    x: Tensor,
+    dataset: Dataset,
+    out: str | os.PathLike[str],
+    spec: ImageSpec | None = None,
+    *,
+    paste: Paste | None = None,
+) -> list[Path]:
     """Write results for all samples of `dataset` on the grid and in the format of its files.
 
     Volumes (NIfTI, DICOM): slices are stacked, sample size, voxel size and orientation undone; NIfTI with the affine, shape and header of
@@ -163,6 +172,7 @@ def save_like(x: Tensor, dataset: Dataset, out: str | os.PathLike[str], spec: Im
         dataset: from `open_like`, or any that was opened from files.
         out: folder.
         spec: of x, where it is not the dataset's: the output side of a translator.
+        paste: called with the number of a volume or picture (else 0) and the stored values on its grid; what it returns is written.
 
     Raises:
         DataError: another number of samples.
@@ -170,24 +180,24 @@ def save_like(x: Tensor, dataset: Dataset, out: str | os.PathLike[str], spec: Im
     spec = spec or dataset.image_spec
     if len(x) != len(dataset):
         raise DataError(f"`x` must hold one result for each of {len(dataset)} samples; got {len(x)}.")
-    stored, folder = to_stored(x, spec), Path(out)
+    stored, folder, paste = to_stored(x, spec), Path(out), paste or (lambda _number, values: values)
     place = dataset.samples.geometry
     if isinstance(place, Volumes):
-        return _save_volumes(stored, place, folder, spec)
+        return _save_volumes(stored, place, folder, spec, paste)
     kind, where, extra = place if isinstance(place, tuple) else ("npz", Path(dataset.name), None)
     if kind == "images":
-        return _save_pictures(stored, where, extra, folder, spec)
+        return _save_pictures(stored, where, extra, folder, spec, paste)
     path = folder / f"{Path(where).name.split('.')[0]}{'.csv' if kind == 'table' else '.npz'}"
     if kind == "table":
-        write_csv(stored, spec.channel_names or extra, path)
+        write_csv(paste(0, stored), spec.channel_names or extra, path)
         return [path]
     shape = extra[2:] if kind == "npz" and extra is not None else stored.shape[2:]
     resized = resize(stored, shape, labels=spec.content == "labels") if stored.ndim > 2 else stored
-    write_npz({"x": resized}, path)
+    write_npz({"x": paste(0, resized)}, path)
     return [path]
 
 
-def _save_volumes(stored: Array, place: Volumes, folder: Path, spec: ImageSpec) -> list[Path]:
+def _save_volumes(stored: Array, place: Volumes, folder: Path, spec: ImageSpec, paste: Paste) -> list[Path]:
     plan = replace(place.plan, labels=spec.content == "labels")
     paths = []
     for k, file in enumerate(place.files):
@@ -201,7 +211,7 @@ def _save_volumes(stored: Array, place: Volumes, folder: Path, spec: ImageSpec) 
             slices = full
         name = file.path.name if file.path.name.endswith((".nii", ".nii.gz")) else f"{file.path.name}.nii.gz"
         path = folder / _free(name, file.path, [f.path for f in place.files])
-        write_nifti(plan.undo(slices, file), file.grid.affine, path, file.header)
+        write_nifti(paste(k, plan.undo(slices, file)), file.grid.affine, path, file.header)
         paths.append(path)
     return paths
 
@@ -211,11 +221,11 @@ def _free(name: str, path: Path, every: list[Path]) -> str:
     return name if sum(p.name == path.name for p in every) == 1 else f"{path.parent.name}/{name}"
 
 
-def _save_pictures(stored: Array, files: Sequence[Path], root: Path, folder: Path, spec: ImageSpec) -> list[Path]:
+def _save_pictures(stored: Array, files: Sequence[Path], root: Path, folder: Path, spec: ImageSpec, paste: Paste) -> list[Path]:
     paths = []
-    for values, file in zip(stored, files, strict=True):
+    for number, (values, file) in enumerate(zip(stored, files, strict=True)):
         path = (folder / file.relative_to(root)).with_suffix(".png")
         shape = picture_shape(file)
-        write_png(resize(values[None], shape, labels=spec.content == "labels")[0], spec, path)
+        write_png(paste(number, resize(values[None], shape, labels=spec.content == "labels")[0]), spec, path)
         paths.append(path)
     return paths

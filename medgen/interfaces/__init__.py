@@ -1,8 +1,11 @@
 """What a family implements."""
 
+from typing import Any
+
 from medgen.interfaces.batch import Batch, Step
 from medgen.interfaces.condition import Condition, check_condition
-from medgen.interfaces.model import INTERFACES, DensityModel, Generator, LatentModel, Model, Translator, evaluating
+from medgen.interfaces.inpaint import Inpainter
+from medgen.interfaces.model import DensityModel, Generator, LatentModel, Model, Translator, evaluating
 from medgen.interfaces.noise import Noise, as_noise
 from medgen.interfaces.phases import Phase, PreparesOnData
 
@@ -12,6 +15,7 @@ __all__ = [
     "Condition",
     "DensityModel",
     "Generator",
+    "Inpainter",
     "LatentModel",
     "Model",
     "Noise",
@@ -23,3 +27,12 @@ __all__ = [
     "check_condition",
     "evaluating",
 ]
+
+INTERFACES: dict[str, type[Any]] = {
+    "generator": Generator,
+    "density": DensityModel,
+    "translator": Translator,
+    "latent": LatentModel,
+    "inpainter": Inpainter,
+}
+"""The class behind each interface name of a `FamilySpec`."""

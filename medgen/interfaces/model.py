@@ -1,4 +1,4 @@
-"""`Model`, the base of every family, and the four verbs a family may have.
+"""`Model`, the base of every family, and the verbs a family may have.
 
 The public verbs are final: they check the input, fix the mode and the micro-batches, and call the one abstract hook that the family writes
 (`_sample`, `_log_prob`, `_translate`, `_encode`, `_decode`).
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +136,7 @@ class Generator(Model):
         checked = self._checked(condition, n)
         source = as_noise(noise, n, device)
         with evaluating(self):
-            parts = [self._sample(r.stop - r.start, checked[r], source[r]) for r in _cells(n, micro_batch)]
+            parts = [self._sample(r.stop - r.start, checked[r], source[r]) for r in cells(n, micro_batch)]
         return torch.cat(parts) if parts else torch.empty(0, *self.image_spec.size, device=device, dtype=self.dtype)
 
 
@@ -245,11 +245,12 @@ class LatentModel(Model):
             return self.decode(self.encode(x, condition=condition).mean, condition=condition)
 
 
-def _cells(n: int, size: int) -> Iterator[slice]:
+def cells(n: int, size: int) -> Iterator[slice]:
+    """The micro-batches of n samples.
+
+    Raises:
+        ConfigError: `size` is not positive.
+    """
     if size < 1:
         raise ConfigError(f"`micro_batch` must be at least 1; got {size}.")
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
-
-
-INTERFACES: dict[str, type[Any]] = {"generator": Generator, "density": DensityModel, "translator": Translator, "latent": LatentModel}
-"""The class behind each interface name of a `FamilySpec`."""

@@ -140,7 +140,7 @@ def list_families(
 
     Args:
         pattern: shell wildcard over names, aliases and `distribution/name`.
-        interface: "generator", "density", "translator" or "latent".
+        interface: "generator", "density", "translator", "latent" or "inpainter".
         spatial_dim: builds for this number of spatial axes.
         log_prob: "exact", "bound", "estimate" or "none".
         condition: accepts a slot of this name or kind.

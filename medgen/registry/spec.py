@@ -29,7 +29,7 @@ __all__ = [
 API_VERSION = 1
 """Version of the plugin contract. A spec that asks for a newer one is rejected, with a sentence."""
 
-INTERFACES = ("generator", "density", "translator", "latent")
+INTERFACES = ("generator", "density", "translator", "latent", "inpainter")
 LOG_PROBS = ("none", "exact", "bound", "estimate")
 
 _RESERVED = ("medgen", "aten", "prim", "prims", "torch")
@@ -120,7 +120,7 @@ class FamilySpec:
 
     Args:
         name: what users type; [a-z][a-z0-9_]*.
-        interfaces: some of "generator", "density", "translator", "latent".
+        interfaces: some of "generator", "density", "translator", "latent", "inpainter".
         model: "package.module:Class"; called as Class(config, image_spec, conditions).
         config: "package.module:Class", a `medgen.Config`.
         capabilities: see `Capabilities`.

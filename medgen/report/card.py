@@ -27,6 +27,7 @@ _USES = {
     "density": "Scoring samples by their log-density under the training distribution.",
     "translator": "Predicting one image from another on the same grid, to study and develop methods.",
     "latent": "Encoding, reconstructing and interpolating samples.",
+    "inpainter": "Filling in regions of samples, to study and develop methods.",
 }
 
 _LIMITS = {
@@ -34,6 +35,7 @@ _LIMITS = {
     "density": "A high log-density does not mean healthy, nor a low one diseased; contrast and noise count as much as anatomy.",
     "translator": "Structures may be added, moved or lost; whatever the source does not show is guessed.",
     "latent": "Reconstructions lose fine detail; what an interpolation shows need not exist.",
+    "inpainter": "What is filled in is plausible beside its surroundings, and says nothing of what was there.",
 }
 
 

@@ -3,6 +3,7 @@
 from medgen.runs.apply import Scores, batches_of, reconstruct_to, sample_format, score
 from medgen.runs.conditions import ConditionSource
 from medgen.runs.config import RunConfig, TrainConfig
+from medgen.runs.inpaint import inpaint_to
 from medgen.runs.run import METRIC_COLUMNS, Run, open_run
 from medgen.runs.sample import sample_cells, sample_to_folder
 
@@ -14,6 +15,7 @@ __all__ = [
     "Scores",
     "TrainConfig",
     "batches_of",
+    "inpaint_to",
     "open_run",
     "reconstruct_to",
     "sample_cells",

@@ -7,7 +7,7 @@ import glob
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from medgen.data import Dataset, Format, open_like, save_like, save_samples
+from medgen.data.samples import Array
 from medgen.errors import ConfigError, RunError
 from medgen.files import atomic_path, make_folder
 from medgen.interfaces import Batch, DensityModel, LatentModel, Model, Noise, evaluating
 from medgen.registry import ImageSpec
 from medgen.runs.run import Run
 
-__all__ = ["Scores", "batches_of", "inputs", "reconstruct_to", "sample_format", "score"]
+__all__ = ["Scores", "batches_of", "inputs", "reconstruct_to", "sample_format", "save_beside", "score"]
 
 _BATCH = 32
 
@@ -82,7 +83,7 @@ def reconstruct_to(
         done += len(x)
         if progress is not None:
             progress(done)
-    return written if data is None else _save_beside(torch.cat(parts), dataset, data, out, model.image_spec)
+    return written if data is None else save_beside(torch.cat(parts), dataset, [data], out, model.image_spec)
 
 
 _ENDINGS = (".nii.gz", ".nii", ".npz", ".csv", ".png")
@@ -92,17 +93,35 @@ def _names_file(out: Path) -> bool:
     return out.name.lower().endswith(_ENDINGS) and not out.is_dir()
 
 
-def _save_beside(x: Tensor, dataset: Dataset, data: str, out: Path, spec: ImageSpec) -> list[Path]:
-    """`save_like`, into a folder or one named file, all or nothing, and never over the input."""
-    sources = {Path(name).resolve() for name in glob.glob(data, recursive=True)} | {Path(data).resolve()}
+def save_beside(
+    x: Tensor,
+    dataset: Dataset,
+    data: Sequence[str],
+    out: Path,
+    spec: ImageSpec,
+    paste: Callable[[int, Array], Array] | None = None,
+) -> list[Path]:
+    """`save_like`, into a folder or one named file, all or nothing, and never over the input.
+
+    Args:
+        x: results for all samples of `dataset`.
+        data: the user's inputs, the images first.
+        out: a folder, or the name of the one file there is.
+        spec: of x.
+        paste: of `save_like`.
+
+    Raises:
+        RunError: a result would replace an input, or many files were to go into one.
+    """
+    sources = {Path(name).resolve() for given in data for name in (given, *glob.glob(given, recursive=True))}
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=out.parent) as temporary:
-        files = save_like(x, dataset, temporary, spec)
+        files = save_like(x, dataset, temporary, spec, paste=paste)
         targets = [out / file.relative_to(temporary) for file in files]
         if _names_file(out):
             ending = next(ending for ending in _ENDINGS if files[0].name.endswith(ending))
             if len(files) > 1 or not out.name.lower().endswith(ending):
-                raise RunError(f"{data} gives {len(files)} {ending} file(s); --out must be a folder, or end in {ending}; got {out}.")
+                raise RunError(f"{data[0]} gives {len(files)} {ending} file(s); --out must be a folder, or end in {ending}; got {out}.")
             targets = [out]
         for target in targets:
             if sources & {target.resolve(), *target.resolve().parents} and target.exists():

@@ -57,12 +57,7 @@ class ConditionSource:
 
     def __call__(self, noise: Noise) -> Condition:
         """The conditions of the samples of `noise`."""
-        values: dict[str, Tensor] = {}
-        if self._label is not None:
-            size = self._specs["label"].size
-            values["label"] = noise.index % size if self._label < 0 else torch.full_like(noise.index, self._label)
-        if self._attributes is not None:
-            values["attributes"] = self._attributes.expand(len(noise), -1)
+        values = self.fixed(noise)
         if not self._open:
             return Condition(values)
         data = self._data()
@@ -71,6 +66,16 @@ class ConditionSource:
         return Condition(
             {**{k: drawn.values[k] for k in self._open}, **values}, {k: v for k, v in drawn.present.items() if k in self._open}
         )
+
+    def fixed(self, noise: Noise) -> dict[str, Tensor]:
+        """What the user fixed of the conditions of the samples of `noise`."""
+        values: dict[str, Tensor] = {}
+        if self._label is not None:
+            size = self._specs["label"].size
+            values["label"] = noise.index % size if self._label < 0 else torch.full_like(noise.index, self._label)
+        if self._attributes is not None:
+            values["attributes"] = self._attributes.expand(len(noise), -1)
+        return values
 
     def _data(self) -> Dataset:
         try:

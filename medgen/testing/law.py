@@ -15,7 +15,19 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "LAWS", "Law", "Outcome", "SkipLaw", "check_law", "check_waivers", "law", "laws_for"]
 
-GROUPS = ("plugin", "config", "sampling", "density", "flow", "translation", "training", "persistence", "numerics", "integration")
+GROUPS = (
+    "plugin",
+    "config",
+    "sampling",
+    "inpainting",
+    "density",
+    "flow",
+    "translation",
+    "training",
+    "persistence",
+    "numerics",
+    "integration",
+)
 
 Check = Callable[["Subject"], None]
 

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgen.interfaces import Condition, DensityModel, Generator, LatentModel, Model, Noise, Translator, evaluating
+from medgen.interfaces import Condition, DensityModel, Generator, Inpainter, LatentModel, Model, Noise, Translator, evaluating
 from medgen.testing.subject import Case, Subject
 
-__all__ = ["Inputs", "call", "inputs_of", "verbs_of"]
+__all__ = ["Inputs", "call", "inputs_of", "known_of", "verbs_of"]
+
+_MASK = 0x3A5C  # noise stream
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,21 @@ def inputs_of(subject: Subject, model: Model, case: Case, n: int, *, seed: int =
 
 def verbs_of(model: Model) -> list[str]:
     """Names of the verbs that a model has."""
-    by_class = {Generator: ("sample",), DensityModel: ("log_prob",), Translator: ("translate",), LatentModel: ("encode", "decode")}
+    by_class = {
+        Generator: ("sample",),
+        Inpainter: ("inpaint",),
+        DensityModel: ("log_prob",),
+        Translator: ("translate",),
+        LatentModel: ("encode", "decode"),
+    }
     return [verb for interface, verbs in by_class.items() if isinstance(model, interface) for verb in verbs]
+
+
+def known_of(model: Model, noise: Noise) -> Tensor:
+    """A mask in which about half of all positions are known, bool [B, 1, *S]; half of the values of vectors, [B, C]."""
+    spec = model.image_spec
+    size = (1, *spec.shape) if spec.dim or spec.content == "labels" else spec.size
+    return noise.uniform(*size, stream=_MASK) < 0.5
 
 
 def call(model: Any, verb: str, given: Inputs, *, first: int = 0) -> Tensor:
@@ -65,6 +80,8 @@ def call(model: Any, verb: str, given: Inputs, *, first: int = 0) -> Tensor:
         match verb:
             case "sample":
                 found = model.sample(len(given), condition=given.condition, noise=noise)
+            case "inpaint":
+                found = model.inpaint(given.x, known_of(model, noise), condition=given.condition, noise=noise)
             case "log_prob":
                 found = model.log_prob(given.x, condition=given.condition, noise=noise)
             case "translate":

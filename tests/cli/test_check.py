@@ -16,7 +16,7 @@ def test_all_laws_hold():
     assert "GROUP" in out
     assert "unknown_keys_are_refused" in out
     assert "same_seed" not in out
-    assert out.rstrip().splitlines()[-1].startswith("medgen-autoencoders/ae: 7 passed in ")
+    assert out.rstrip().splitlines()[-1].startswith("medgen-autoencoders/ae: 8 passed in ")
 
 
 def test_a_distribution_is_all_its_families():

@@ -6,12 +6,13 @@ import inspect
 
 import pytest
 
-from medgen.interfaces import INTERFACES, DensityModel, Generator, LatentModel, Model, Translator
+from medgen.interfaces import INTERFACES, DensityModel, Generator, Inpainter, LatentModel, Model, Translator
 from medgen.registry import families, resolve
 
 OWN = {"Model", *(interface.__name__ for interface in INTERFACES.values())}
 VERBS = {
     Generator: {"sample"},
+    Inpainter: {"inpaint"},
     DensityModel: {"log_prob", "bits_per_dim"},
     LatentModel: {"encode", "decode", "reconstruct"},
     Translator: {"translate", "source_spec"},

@@ -174,5 +174,5 @@ def _works_or_is_refused(subject: Subject, case: Case, config: Any) -> None:
     for verb in verbs_of(model):
         found = call(model, verb, given_inputs)
         finite(found, f"{case}: `{verb}` of a model with {config}")
-        if verb in ("sample", "decode", "translate"):
+        if verb in ("sample", "inpaint", "decode", "translate"):
             expect(found.shape[1:] == case.image_spec.size, f"{case}: `{verb}` must give [B, C, *S]; got {tuple(found.shape)}.")

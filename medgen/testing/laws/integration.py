@@ -14,7 +14,7 @@ from medgen.interfaces import Noise, Translator, evaluating
 from medgen.testing.expect import close, expect, same_bits
 from medgen.testing.law import SkipLaw, law
 from medgen.testing.subject import Case, Subject
-from medgen.testing.verbs import Inputs, call, inputs_of, verbs_of
+from medgen.testing.verbs import Inputs, call, inputs_of, known_of, verbs_of
 
 N = 4
 
@@ -52,8 +52,10 @@ def compiles(subject: Subject) -> None:
 def _hook(model: Any, verb: str, given: Inputs) -> Callable[[], Tensor]:
     """The verb's own computation, without the checks around it: those look at values, which breaks a graph."""
     condition, noise = given.condition, Noise(given.seed, torch.arange(len(given), device=given.x.device))
+    known = known_of(model, noise).expand_as(given.x)
     hooks: dict[str, Callable[[], Any]] = {
         "sample": lambda: model._sample(len(given), condition, noise),
+        "inpaint": lambda: model._inpaint(given.x * known, known, condition, noise),
         "log_prob": lambda: model._log_prob(given.x, condition, noise, 1),
         "translate": lambda: model._translate(condition.values["source"], condition, None),
         "encode": lambda: model._encode(given.x, condition).mean,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from medgen.interfaces import INTERFACES, DensityModel, Generator, LatentModel, Model, Translator
+from medgen.interfaces import INTERFACES, DensityModel, Generator, Inpainter, LatentModel, Model, Translator
 from medgen.registry import find_family, resolve
 from medgen.registry.config import Config
 from medgen.testing.expect import expect
@@ -15,6 +15,7 @@ from medgen.testing.subject import Subject
 _FINAL = {
     Model: ("condition_spec", "select", "_checked", "_checked_x"),
     Generator: ("sample",),
+    Inpainter: ("inpaint",),
     DensityModel: ("log_prob", "bits_per_dim"),
     Translator: ("translate", "source_spec"),
     LatentModel: ("encode", "decode", "reconstruct"),
