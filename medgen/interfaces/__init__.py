@@ -3,6 +3,7 @@
 from typing import Any
 
 from medgen.interfaces.batch import Batch, Step
+from medgen.interfaces.bound import DecomposesBound
 from medgen.interfaces.condition import Condition, check_condition
 from medgen.interfaces.inpaint import Inpainter
 from medgen.interfaces.model import DensityModel, Generator, LatentModel, Model, Translator, evaluating
@@ -13,6 +14,7 @@ __all__ = [
     "INTERFACES",
     "Batch",
     "Condition",
+    "DecomposesBound",
     "DensityModel",
     "Generator",
     "Inpainter",

@@ -14,7 +14,7 @@ from medgen.report.style import FAKE, PALETTE, REAL, new_figure, tidy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["agreement", "cloud", "curves", "histogram", "mesh", "paths", "responses", "scatter"]
+__all__ = ["agreement", "chain", "cloud", "curves", "histogram", "mesh", "paths", "responses", "scatter"]
 
 _MOST = 4  # features in a pair plot
 _DECADES = 100.0
@@ -131,6 +131,31 @@ def histogram(sets: Mapping[str, Array], *, x: str, width: float = 7.0) -> Figur
         weights = np.full(len(inside), 1 / max(1, len(inside)))
         ax.hist(inside, bins=bins, weights=weights, histtype="stepfilled", alpha=0.18, color=colour)
         ax.hist(inside, bins=bins, weights=weights, histtype="step", linewidth=1.5, color=colour, label=f"{name} (n = {len(values)})")
+    ax.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def chain(mean: Array, low: Array, high: Array, *, x: str, y: str, width: float = 8.0) -> Figure:
+    """A quantity at the steps 0, 1, ... of a chain with its spread over samples, both axes logarithmic; step 0 stands apart on the left.
+
+    Args:
+        mean, low, high: [T + 1]; what is not positive is left out.
+        x, y: labels of the axes.
+        width: in inches.
+    """
+    figure = new_figure(width, 3.4)
+    ax = tidy(figure.add_subplot(), x=x, y=y)
+    steps = np.arange(len(mean))
+    lines = [np.where(values > 0, values, np.nan) for values in (mean, low, high)]
+    inner = slice(1, -1)
+    ax.fill_between(steps[inner], lines[1][inner], lines[2][inner], color=REAL, alpha=0.18, linewidth=0, label="10 to 90 % of the samples")
+    ax.plot(steps[inner], lines[0][inner], color=REAL, linewidth=1.4, label="mean")
+    for end, marker in ((0, "o"), (len(mean) - 1, "s")):
+        if mean[end] > 0:
+            ax.plot(steps[end], mean[end], marker, color=FAKE, markersize=5, label=f"{x} = {end}")
+    ax.set_xscale("symlog", linthresh=1.0, linscale=0.4)
+    ax.set_yscale("log")
+    ax.set_xlim(-0.3, 1.15 * len(mean))
     ax.legend(frameon=False, fontsize=9)
     return figure
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from medgen.report.plots import agreement, cloud, curves, histogram, mesh, paths, responses, scatter
+from medgen.report.plots import agreement, chain, cloud, curves, histogram, mesh, paths, responses, scatter
 from medgen.report.style import FAKE, REAL, data_uri
 
 RNG = np.random.Generator(np.random.Philox(1))
@@ -90,3 +90,21 @@ def test_the_same_figure_gives_the_same_bytes() -> None:
     rows = [row(k, "train", "p", "loss", 1.0) for k in range(3)]
     assert data_uri(curves(rows), vector=True) == data_uri(curves(rows), vector=True)
     assert data_uri(curves(rows)) == data_uri(curves(rows))
+
+
+def test_a_chain_shows_every_term_that_a_logarithmic_axis_can_hold() -> None:
+    mean = np.array([-2.0, 0.5, 0.25, 0.0, 0.1, 1e-5])
+    (ax,) = chain(mean, 0.5 * mean, 2 * mean, x="t", y="bits").axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("symlog", "log")
+    curve, last = ax.lines
+    np.testing.assert_array_equal(curve.get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_array_equal(curve.get_ydata(), [0.5, 0.25, np.nan, 0.1])
+    assert (list(last.get_xdata()), list(last.get_ydata()), last.get_label()) == ([5], [1e-5], "t = 5")
+    first = chain(-mean, -mean, -mean, x="t", y="bits").axes[0].lines[1]
+    assert (first.get_label(), list(first.get_ydata())) == ("t = 0", [2.0])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_shortest_chains(size: int) -> None:
+    values = np.ones(size)
+    assert data_uri(chain(values, values, values, x="t", y="bits"), vector=True)

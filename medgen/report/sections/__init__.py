@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from medgen.report.blocks import Section
 from medgen.report.context import Context
+from medgen.report.sections.bound import bound
 from medgen.report.sections.density import log_density
 from medgen.report.sections.facts import configuration, data, metrics, training
 from medgen.report.sections.latent import interpolations, latent_space
@@ -23,6 +24,7 @@ SECTIONS: list[Callable[[Context], Section | None]] = [
     latent_space,
     interpolations,
     log_density,
+    bound,
     nearest_training,
     metrics,
     training,
