@@ -53,7 +53,12 @@ def kl_diagonal(mean: Tensor, log_var: Tensor, prior_mean: Tensor, prior_log_var
 
 
 def log_discretised_normal(
-    x: Tensor, mean: Tensor, log_var: Tensor, half_width: float = 1 / 255, low: float = -1.0, high: float = 1.0
+    x: Tensor,
+    mean: Tensor,
+    log_var: Tensor,
+    half_width: float | Tensor = 1 / 255,
+    low: float | Tensor = -1.0,
+    high: float | Tensor = 1.0,
 ) -> Tensor:
     """ln of the mass that N(mean, exp(log_var)) puts into the bin of x, element by element: ln(Phi(b) - Phi(a)).
 

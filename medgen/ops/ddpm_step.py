@@ -89,7 +89,7 @@ def step_table(
     """
     alpha_bar = alpha_bar.detach().double().cpu()
     kept = torch.arange(len(alpha_bar)) if kept is None else kept.cpu()
-    if not (len(kept) and bool((kept.diff() > 0).all()) and int(kept[0]) >= 0 and int(kept[-1]) < len(alpha_bar)):
+    if not (torch.compiler.is_compiling() or _ascending(kept, len(alpha_bar))):  # a compiler knows no values
         raise ConfigError(f"`kept` must be ascending steps in [0, {len(alpha_bar)}); got {kept.tolist()[:8]}.")
     if clip is not None and not clip > 0:
         raise ConfigError(f"`clip` must be positive or None; got {clip}.")
@@ -98,9 +98,13 @@ def step_table(
     return StepTable(values.to(device, dtype), kept.to(device), rows, variance == "learned", clip)
 
 
+def _ascending(kept: Tensor, total: int) -> bool:
+    return len(kept) > 0 and bool((kept.diff() > 0).all()) and int(kept[0]) >= 0 and int(kept[-1]) < total
+
+
 def _coefficients(at: Tensor, before: Tensor, prediction: Prediction, variance: Variance) -> Tensor:
     """[S, 8] in float64; see `medgen.ops.reference.ddpm_step`."""
-    if not bool(((at > 0) & (at < before) & (before <= 1)).all()):
+    if not (torch.compiler.is_compiling() or bool(((at > 0) & (at < before) & (before <= 1)).all())):
         raise ConfigError("`alpha_bar` must decrease inside (0, 1).")
     x0_x, x0_output = x0_coefficients(at.sqrt(), (1 - at).sqrt(), prediction)
     mean_x0, mean_x, posterior = posterior_coefficients(at, before)

@@ -88,4 +88,4 @@ def _coefficients(signal: Tensor, noise: Tensor, prediction: Prediction) -> list
     w[1:-1] = h[1:-1] / (2 * h[2:])
     x0 = -signal[:-1] * torch.expm1(-h)
     rows = torch.stack((on_x, on_output, noise[:-1] / noise[1:], x0 * (1 + w), -x0 * w), dim=1)
-    return [tuple(row) for row in rows.tolist()]
+    return [tuple(float(value) for value in row) for row in rows]

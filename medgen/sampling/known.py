@@ -81,7 +81,7 @@ class Replacement:
             raise ConfigError("`noise` must be given with `known`, which is noised at each step; got None.")
         self.noise, self.rounds = noise.to(x.device), known.resample
         self.values, self.mask = _fit("values", known.values, x).to(x.dtype).contiguous(), _fit("mask", known.mask, x)
-        if not bool((self.values.isfinite() | ~self.mask).all()):
+        if not (torch.compiler.is_compiling() or bool((self.values.isfinite() | ~self.mask).all())):
             raise ConfigError("`values` must be finite where `mask` is true; some are not. Take them out of the mask.")
         self.table = noising_table(signal, level, x)
         ratio = signal[1:] / signal[:-1]

@@ -1,0 +1,130 @@
+"""`Network`: the denoising network of a model with its conditions, and `Scaling`, the units it sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medgen.interfaces import Batch, Condition
+from medgen.nn import ConditionEmbedding, ConditionImages, time_net
+from medgen.registry import ConditionSpec, ImageSpec
+from medgen_diffusion.config import NetworkConfig
+
+__all__ = ["Denoise", "Network", "Scaling"]
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x [B, C, *S], t [B]) -> output [B, C', *S] of x's type."""
+
+
+class Network(nn.Module):
+    """A U-Net (residual network for vectors) that knows time and conditions: labels and attributes embedded, images beside x.
+
+    Args:
+        config: its size.
+        image_spec: of x.
+        conditions: the slots.
+        required: those that are never missing.
+        outputs: C' / C.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_spec: ImageSpec,
+        conditions: Sequence[ConditionSpec],
+        *,
+        required: Sequence[str],
+        outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        vectors = [spec for spec in conditions if spec.image is None]
+        self.embedding = ConditionEmbedding(vectors, config.condition_width, required=[s.name for s in vectors if s.name in required])
+        self.images = ConditionImages(conditions, image_spec.shape, required=required)
+        self.net = time_net(
+            image_spec.channels + self.images.channels,
+            outputs * image_spec.channels,
+            image_spec.shape,
+            config.channels,
+            blocks=config.blocks,
+            attention=config.attention,
+            head_channels=config.head_channels,
+            embedding=self.embedding.size,
+            dropout=config.dropout,
+            checkpointing=config.checkpointing,
+        )
+
+    def given(self, condition: Condition, like: Tensor) -> Denoise:
+        """The network under the conditions of a batch `like` x [B, C, *S], which are embedded once, not at every step."""
+        return self._bound(self.embedding(condition, len(like)), self.images(condition, like))
+
+    def with_and_without(self, condition: Condition, like: Tensor) -> Denoise:
+        """The network on 2 B rows, of which the first B have the conditions of a batch `like` x, and the others none."""
+        none = Condition()
+        pairs = zip(
+            (self.embedding(condition, len(like)), self.images(condition, like)),
+            (self.embedding(none, len(like)), self.images(none, like)),
+            strict=True,
+        )
+        return self._bound(*(None if a is None or b is None else torch.cat((a, b)) for a, b in pairs))
+
+    def _bound(self, embedding: Tensor | None, images: Tensor | None) -> Denoise:
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            output: Tensor = self.net(x if images is None else torch.cat((x, images), 1), t, embedding)
+            return output.to(x.dtype)  # autocast may have halved it
+
+        return denoise
+
+
+class Scaling(nn.Module):
+    """Between model units x and those of the diffusion, u: [-1, 1] where x has bounds, else mean 0 and standard deviation 1 per channel.
+
+    Args:
+        spec: of x.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__()
+        self.bounded, self._positions = spec.bounds is not None, math.prod(spec.shape)
+        low, high = spec.bounds or (-1.0, 1.0)
+        channels = (spec.channels, *[1] * spec.dim)
+        for name, value in (("mean", (low + high) / 2), ("sd", (high - low) / 2)):
+            self.register_buffer(name, torch.full(channels, value), persistent=not self.bounded)  # bounds are known from the spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """u = (x - mean) / sd."""
+        return (x - self.mean) / self.sd
+
+    def inverse(self, u: Tensor) -> Tensor:
+        """x = mean + sd u."""
+        return torch.addcmul(self.mean, u, self.sd)
+
+    @property
+    def log_det(self) -> Tensor:
+        """ln |det du/dx| of one sample, a scalar."""
+        return -self.sd.log().sum() * self._positions
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Measure mean and standard deviation where there are no bounds. Constant channels keep their scale."""
+        if self.bounded:
+            return
+        n, centre = 0, self.mean.double()
+        first, second = torch.zeros_like(centre), torch.zeros_like(centre)
+        axes = [0, *range(2, centre.dim() + 1)]
+        for batch in batches:
+            x = batch.x.double()
+            if n == 0:
+                centre = x.mean(axes, keepdim=True)[0]  # sums about some value near the mean lose no digits
+            n += x.numel() // x.shape[1]
+            first += (x - centre).sum(axes, keepdim=True)[0]
+            second += (x - centre).square().sum(axes, keepdim=True)[0]
+        if n:
+            variance = second / n - (first / n).square()
+            self.mean.copy_(centre + first / n)
+            self.sd.copy_(torch.where(variance > 0, variance, 1.0).sqrt())

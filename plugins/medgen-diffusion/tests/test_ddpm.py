@@ -1,0 +1,361 @@
+"""`ddpm`: samples of exact denoisers, guidance, memory, training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusion_oracles import exact
+
+import medgen
+from medgen.data import from_arrays, to_stored
+from medgen.errors import ConfigError
+from medgen.interfaces import Batch, Condition, Noise, Step
+from medgen.registry import ConditionSpec, Intensity
+from medgen.testing.subject import perturb
+from medgen.training import resume, train
+from medgen.training.loop import Loop
+from medgen_diffusion.memory import PeakMemory
+
+LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))
+TINY = {"width": 8, "multipliers": [1, 2], "steps": 8}
+SHAPES = {0: (), 1: (13,), 2: (9, 12), 3: (5, 6, 7)}
+
+
+def spec_of(dim, channels=2):
+    return medgen.ImageSpec(channels=channels, shape=SHAPES[dim], content="intensity" if dim else "features")
+
+
+def random_model(dim=2, conditions=(), **config):
+    model = medgen.create("ddpm", spec_of(dim), conditions, **{**TINY, **config}).eval()
+    perturb(model)
+    return model
+
+
+def batch_of(model, n, seed=0):
+    noise = Noise.of(seed, range(n))
+    x = noise.uniform(*model.image_spec.size)
+    values = {"label": noise.integers(2, stream=1)} if model.conditions else {}
+    return model.select(Batch(x, Condition(values), torch.arange(n)))
+
+
+def step_of(n, number=0):
+    return Step(number, 100, Noise.of(100 + number, range(n)))
+
+
+# ------------------------------------------------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize(
+    ("sampler", "kept", "sd"), [("ancestral", 50, 0.44), ("ancestral", None, 0.484), ("ddim", 250, 0.494), ("dpm_solver", 20, 0.505)]
+)
+def test_samples_of_the_exact_denoiser(prediction, sampler, kept, sd):
+    """Of N(0.3, 0.5^2): the strided ancestral chain is somewhat narrow, at 50 steps 0.44 and at 250 0.484."""
+    model = exact(schedule="linear", prediction=prediction, sampler=sampler, sampling_steps=kept)
+    found = model.sample(3000, noise=1, micro_batch=3000)
+    assert found.mean().item() == pytest.approx(0.3, abs=0.02)
+    assert found.std().item() == pytest.approx(sd, abs=0.02)
+
+
+def test_the_learned_variance_is_used():
+    """With the true variance the chain is exact at any stride: strided steps take it between their own two ends."""
+    narrow, right = (
+        exact(steps=60, sampler="ancestral", sampling_steps=60, variance=v).sample(4000).std() for v in ("posterior", "learned")
+    )
+    assert right.item() == pytest.approx(0.5, abs=0.01)
+    assert abs(narrow.item() - 0.5) > 0.015
+
+
+def test_eta_one_is_the_posterior_chain():
+    a = exact(sampler="ancestral", sampling_steps=20).sample(4)
+    b = exact(sampler="ddim", eta=1.0, sampling_steps=20).sample(4)
+    torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm_solver"])
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+def test_samples_lie_within_the_bounds(sampler, dim):
+    model = random_model(dim, sampler=sampler, sampling_steps=4, prediction="eps" if dim else "v")
+    found = model.sample(3)
+    assert found.shape == (3, *model.image_spec.size)
+    if dim:
+        assert found.min() >= 0
+        assert found.max() <= 1
+
+
+def test_units_of_the_data():
+    """What a model of data in [0, 1] draws, one of HU draws in HU."""
+    plain = random_model(2)
+    spec = medgen.ImageSpec(channels=2, shape=(9, 12), intensity=Intensity(low=(-600,), high=(1400,), range=(-600.0, 1400.0)))
+    lung = medgen.create("ddpm", spec, **TINY).eval()
+    lung.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(lung.sample(2), 2000 * plain.sample(2) - 600, rtol=1e-4, atol=1e-2)
+
+
+def test_label_maps_are_one_hot():
+    spec = medgen.ImageSpec(channels=3, shape=(5, 4), content="labels")
+    model = medgen.create("ddpm", spec, **TINY)
+    perturb(model)
+    found = model.sample(6)
+    assert bool(((found == 0) | (found == 1)).all())
+    assert bool((found.sum(1) == 1).all())
+    assert bool((found.sum((0, 2, 3)) > 0).all())
+
+
+def test_the_scale_of_tables_is_measured():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 2, generator=generator) * torch.tensor([1e-3, 50.0]) + torch.tensor([1e4, -3.0])
+    model = exact()
+    model.prepare(lambda: [Batch(part) for part in x.split(64)])
+    torch.testing.assert_close(model.scaling.mean, x.double().mean(0))
+    torch.testing.assert_close(model.scaling.sd, x.double().std(0, correction=0))
+    found = model.sample(2000, micro_batch=2000)
+    torch.testing.assert_close(found.mean(0), model.scaling.mean + 0.3 * model.scaling.sd, rtol=0.02, atol=0.5)
+    torch.testing.assert_close(found.std(0), 0.5 * model.scaling.sd, rtol=0.06, atol=0)
+
+
+def test_a_constant_column_does_no_harm():
+    model = exact()
+    model.prepare(lambda: [Batch(torch.tensor([[2.0, 1.0], [2.0, 3.0]]))])
+    assert model.scaling.sd.tolist() == [1.0, 1.0]
+    assert bool(model.sample(3).isfinite().all())
+
+
+def test_dynamic_threshold_changes_what_saturates():
+    static, dynamic, free = (random_model(2, threshold=t, sampling_steps=4).sample(4) for t in ("static", "dynamic", "none"))
+    assert not torch.equal(static, dynamic)
+    assert not torch.equal(static, free)
+    assert (dynamic == dynamic.clamp(0, 1)).all()
+
+
+@pytest.mark.parametrize(("sampler", "resample"), [("ancestral", 1), ("ancestral", 4), ("ddim", 1), ("dpm_solver", 1)])
+def test_filling_in(sampler, resample):
+    """What is known comes back; the rest, independent here, keeps its distribution."""
+    model = exact(schedule="linear", sampler=sampler, sampling_steps=100, resample=resample)
+    x, known = torch.tensor([[1.5, 0.0]], dtype=torch.float64).expand(2000, 2), torch.tensor([True, False])
+    found = model.inpaint(x, known.expand(2000, 2), micro_batch=2000)
+    assert bool((found[:, 0] == 1.5).all())
+    assert found[:, 1].mean().item() == pytest.approx(0.3, abs=0.05)
+    assert found[:, 1].std().item() == pytest.approx(0.48, abs=0.05)
+
+
+# ------------------------------------------------------------------------------------------------------- guidance
+
+
+def test_guidance():
+    """u + s (c - u) of the network's output: 1 is the condition, 0 none, and their mixture in one step is linear."""
+    config = {"condition_dropout": 0.5, "sampling_steps": 1, "threshold": "none", "schedule": "linear", "steps": 30}
+    condition = Condition({"label": torch.tensor([0, 1, 1])})
+    models = {s: random_model(0, [LABEL], guidance=s, **config) for s in (0.0, 1.0, 3.0)}
+    drawn = {s: model.sample(3, condition=condition, noise=4) for s, model in models.items()}
+    torch.testing.assert_close(drawn[0.0], models[1.0].sample(3, noise=4))
+    torch.testing.assert_close(drawn[3.0], drawn[0.0] + 3 * (drawn[1.0] - drawn[0.0]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_sample_without_a_condition_is_not_guided():
+    config = {"condition_dropout": 0.5, "sampling_steps": 2, "threshold": "none"}
+    condition = Condition({"label": torch.tensor([0, -1])}, {"label": torch.tensor([True, False])})
+    guided, plain = (random_model(2, [LABEL], guidance=s, **config).sample(2, condition=condition) for s in (4.0, 1.0))
+    torch.testing.assert_close(guided[1], plain[1], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(guided[0], plain[0], rtol=1e-2, atol=1e-2)
+
+
+def test_what_does_not_fit_is_refused():
+    for values, words in [
+        ({"guidance": 2.0, "condition_dropout": 0.0}, "trained with `condition_dropout`"),
+        ({"guidance": 2.0}, "needs a model with conditions"),
+        ({"schedule": "linear", "steps": 20}, "more than 20 `steps`"),
+        ({"sampling_steps": 9}, "must not exceed"),
+        ({"variance": "learned", "loss": "simple"}, "cannot train a learned variance"),
+        ({"sampler": "dpm_solver", "resample": 2}, "`resample` and `cuda_graph` need"),
+        ({"loss": "hybrid"}, "hybrid is for a learned variance"),
+        ({"attention": [2]}, "`attention` must name"),
+        ({"sampling_steps": 8, "spacing": "quadratic"}, "fall on each other"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            medgen.create("ddpm", spec_of(2), **{**TINY, **values})
+    for values in ({"threshold": "dynamic"}, {"prediction": "eps"}):
+        with pytest.raises(ConfigError, match="needs data with a range"):
+            medgen.create("ddpm", spec_of(0), **{**TINY, **values})
+    image = ConditionSpec(name="mask", kind="image", image=medgen.ImageSpec(channels=1, shape=(4, 4)))
+    with pytest.raises(ConfigError, match="must lie on the grid"):
+        medgen.create("ddpm", spec_of(2), [image], **TINY)
+
+
+# --------------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_sampling_keeps_to_a_memory_budget(dim, guidance):
+    condition = Condition({"label": torch.arange(12) % 2})
+    free = random_model(dim, [LABEL], guidance=guidance, sampling_steps=2)
+    with PeakMemory() as memory:
+        wanted = free.sample(12, condition=condition)
+    budget = memory.peak / 3
+    bound = random_model(dim, [LABEL], guidance=guidance, sampling_steps=2, sampling_memory=budget / 2**30)
+    bound.sample(1, condition=condition[:1])  # measures
+    with PeakMemory() as memory:
+        found = bound.sample(12, condition=condition)
+    assert memory.peak <= budget
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    rows = [part.stop - part.start for part in bound._turns(12, condition, Noise.of(0, range(12)))]
+    assert sum(rows) == 12
+    assert 1 < rows[0] < 12  # it uses what it has
+    with pytest.raises(ConfigError, match=r"`sampling_memory` of .* is too little"):
+        random_model(dim, [LABEL], guidance=guidance, sampling_memory=1e-6).sample(2)
+
+
+# ------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("dim", [0, 2])
+def test_the_hybrid_loss_leaves_the_mean_alone(dim):
+    """Its part of the bound has no gradient in the mean's half of the last layer, beside that of the squared error."""
+    model, bound_only = (random_model(dim, variance="learned", loss=loss).train() for loss in ("hybrid", "vlb"))
+    batch, step = batch_of(model, 8), step_of(8)
+    losses = model._loss(batch, step)
+    losses["loss"].backward()
+    last = model.network.net.last.weight
+    half = len(last) // 2
+    hybrid = last.grad.clone()
+    mean = squared(model, batch, step)
+    (of_mean,) = torch.autograd.grad(mean, last)
+    torch.testing.assert_close(hybrid[:half], of_mean[:half])
+    assert hybrid[half:].abs().min() > 0
+    assert losses["loss"].item() == pytest.approx(losses["mse"].item() + 1e-3 * losses["bits_per_dim"].item(), rel=1e-5)
+    bound_only._loss(batch, step)["loss"].backward()
+    assert not torch.allclose(bound_only.network.net.last.weight.grad[:half], of_mean[:half])
+
+
+def squared(model, batch, step):
+    """The simple loss, anew."""
+    chain, x0 = model.chain, model.scaling(batch.x)
+    t = step.noise.integers(len(chain), stream=0)
+    eps = step.noise.normal(*x0.shape[1:], stream=1)
+    at = chain.alpha_bar[t].float().view(-1, *[1] * (x0.dim() - 1))
+    x = at.sqrt() * x0 + (1 - at).sqrt() * eps
+    output, _ = model.network.net(x, t, model.network.embedding(batch.condition, len(x0))).chunk(2, 1)
+    return (output - (at.sqrt() * eps - (1 - at).sqrt() * x0)).square().mean()
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_the_exact_denoiser_has_the_least_loss(prediction):
+    """E ||target - output||^2 of N(m, s^2) data: known for the exact denoiser, and more for one that is off."""
+    model = exact(steps=50, schedule="linear", prediction=prediction).train()
+    n = 20_000
+    x = 0.3 + 0.5 * Noise.of(1, range(n)).normal(2, dtype=torch.float64)
+    right = model._loss(Batch(x), step_of(n))["loss"]
+    at = model.chain.alpha_bar
+    left = 0.25 * (1 - at) / (at * 0.25 + 1 - at)  # Var[x_0 | x_t]
+    scale = {"eps": at / (1 - at), "x0": torch.ones_like(at), "v": 1 / (1 - at)}[prediction]
+    assert right.item() == pytest.approx((left * scale).mean().item(), rel=0.05)
+    for mean, sd in ((0.5, 0.5), (0.3, 0.7)):
+        other = exact(steps=50, schedule="linear", prediction=prediction, mean=mean, sd=sd).train()
+        assert other._loss(Batch(x), step_of(n))["loss"] > right
+
+
+def test_checkpointing_changes_no_gradient_in_3d():
+    found = []
+    for checkpointing in (False, True):
+        model = random_model(3, [LABEL], checkpointing=checkpointing, dropout=0.2).train()
+        torch.manual_seed(3)
+        model._loss(batch_of(model, 4), step_of(4))["loss"].backward()
+        found.append([p.grad for p in model.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("loss", ["auto", "vlb"])
+def test_the_loss_compiles(loss):
+    model = random_model(2, [LABEL], variance="learned", loss=loss, time_sampling="importance").train()
+    batch, step = batch_of(model, 4), step_of(4)
+    torch._dynamo.reset()
+    compiled = torch.compile(model._loss, backend="eager", fullgraph=True)(batch, step)
+    torch._dynamo.reset()
+    for name, value in model._loss(batch, step).items():
+        torch.testing.assert_close(compiled[name], value)
+    model.times.learn()
+    assert int(model.times.seen.sum()) == 8  # of both calls
+
+
+def pictures(n=64, size=8):
+    return np.random.default_rng(0).random((n, size, size), dtype=np.float32)
+
+
+def test_trains_and_comes_back(tmp_path):
+    config = {"width": 8, "multipliers": [1, 2], "steps": 30, "variance": "learned", "time_sampling": "importance"}
+    run = train("ddpm", from_arrays(pictures()), tmp_path / "run", model=config, steps=12, batch_size=16, ema=0.9, show=False)
+    names = {row["name"] for row in run.metrics()}
+    assert names >= {"loss", "mse", "bits_per_dim"}
+    model = medgen.load(tmp_path / "run", sampler="dpm_solver", sampling_steps=5)
+    assert model.config.sampler == "dpm_solver"
+    assert int(model.times.seen.sum()) == 12 * 16
+    assert torch.equal(model.sample(2), medgen.load(tmp_path / "run", sampler="dpm_solver", sampling_steps=5).sample(2))
+    with pytest.raises(ConfigError, match="fixed by training"):
+        medgen.load(tmp_path / "run", schedule="linear")
+
+
+def test_resume_with_importance_is_bit_equal(tmp_path, monkeypatch):
+    """The losses that the times are drawn by come back with the rest."""
+    config = {"width": 8, "multipliers": [1], "steps": 3, "time_sampling": "importance"}
+    options = {"model": config, "steps": 12, "batch_size": 16, "accumulate": 2, "show": False}
+    data, step = from_arrays(pictures()), Loop._step
+    whole = train("ddpm", data, tmp_path / "whole", **options)
+
+    def interrupted(self, batches):
+        if self.position.step == 9:
+            raise OSError("power cut")
+        return step(self, batches)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(OSError, match="power cut"):
+        train("ddpm", data, tmp_path / "cut", checkpoint_every=4, **options)
+    monkeypatch.setattr(Loop, "_step", step)
+    again = resume(tmp_path / "cut", data=data, show=False).model.state_dict()
+    assert not torch.equal(again["times.losses"], torch.zeros_like(again["times.losses"]))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again[name], value), name
+
+
+def test_half_precision(tmp_path):
+    run = train("ddpm", from_arrays(pictures()), tmp_path / "run", model=TINY, steps=4, batch_size=16, precision="bfloat16", show=False)
+    model = run.model
+    full = model.sample(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model.sample(4)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.slow
+def test_two_modes(tmp_path):
+    """Two Gaussians of weights 0.3 and 0.7 in the plane."""
+    generator = np.random.default_rng(0)
+    first = generator.random(4000) < 0.3
+    centres = np.where(first[:, None], [[-2.0, 1.0]], [[2.0, -1.0]])
+    table = (centres + 0.3 * generator.standard_normal((4000, 2))).astype(np.float32)
+    run = train(
+        "ddpm",
+        from_arrays(table),
+        tmp_path / "run",
+        model={"width": 64, "multipliers": [1], "blocks": 3, "steps": 200},
+        steps=1500,
+        batch_size=256,
+        lr=2e-3,
+        ema=0.99,
+        show=False,
+    )
+    model = run.model
+    for sampler in ("ancestral", "ddim", "dpm_solver"):
+        found = medgen.load(tmp_path / "run", sampler=sampler).sample(4000, micro_batch=4000)
+        stored = torch.from_numpy(to_stored(found, model.image_spec)).float()
+        left = stored[:, 0] < 0
+        assert left.float().mean().item() == pytest.approx(0.3, abs=0.05)
+        for mask, centre in ((left, (-2.0, 1.0)), (~left, (2.0, -1.0))):
+            assert stored[mask].mean(0).tolist() == pytest.approx(centre, abs=0.1)
+            assert stored[mask].std(0).tolist() == pytest.approx((0.3, 0.3), abs=0.08)
+    assert math.isfinite(model.log_prob(found[:100]).mean().item())
