@@ -37,7 +37,7 @@ def _stack(config: MadeConfig | MafConfig, spec: ImageSpec, context: int, layers
     """Data to noise. `ActNorm` takes the place of the paper's batch normalisation, so that no sample depends on its batch."""
     for number in range(layers):
         yield ActNorm(spec.channels)
-        options = _options(config, context, number)
+        options = _options(config, context, number) | {"s_max": config.s_max / layers}
         if config.components > 1 and number == layers - 1:
             yield MixtureAutoregressive(spec.numel, config.components, **options)
         else:
