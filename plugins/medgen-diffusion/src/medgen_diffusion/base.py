@@ -78,7 +78,7 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
 
     def _denoiser(self, condition: Condition, noise: Noise) -> Denoise:
         """The network under the conditions of the samples, guided where asked."""
-        like = torch.empty(len(noise), *self.image_spec.size, device=self.device, dtype=self.dtype)
+        like = torch.empty((), device=self.device, dtype=self.dtype).expand(len(noise), *self.image_spec.size)
         if self.config.guidance == 1 or not self.conditions:
             return self.network.given(condition, like)
         return guided(self.network.with_and_without(condition, like), self.config.guidance)
