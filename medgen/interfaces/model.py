@@ -99,13 +99,15 @@ class Model(nn.Module, ABC):
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; the previous mode of every module comes back."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(mode for _, mode in modes):
+        model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:  # setting an attribute of a module is slow
+                module.training = mode
 
 
 class Generator(Model):

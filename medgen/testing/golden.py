@@ -32,7 +32,7 @@ def golden_path(subject: Subject, folder: str | Path) -> Path:
 def write_golden(subject: Subject, folder: str | Path) -> Path:
     """Record the family's typical case; returns the path."""
     case = subject.typical
-    model = subject.model(case)
+    model = subject.model(case, fresh=True)
     given = inputs_of(subject, model, case, _N, seed=_SEED)
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {"input.x": given.x, "input.z": given.z} | {f"input.condition.{k}": v for k, v in given.condition.values.items()}

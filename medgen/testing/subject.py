@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +69,7 @@ class Subject:
         self.declared = Declared(spec, distribution, version)
         self.golden = None if golden is None else Path(golden)
         self.plugin = plugin
+        self._states: dict[tuple[Case, bool, int], dict[str, Any]] = {}
 
     @classmethod
     def of(cls, family: str, *, golden: str | Path | None = None) -> Subject:
@@ -181,9 +183,16 @@ class Subject:
     # ----------------------------------------------------------------------------------------------- models
 
     def model(
-        self, case: Case, *, dtype: torch.dtype = torch.float32, perturbed: bool = True, seed: int = 0, config: dict[str, Any] | None = None
+        self,
+        case: Case,
+        *,
+        dtype: torch.dtype = torch.float32,
+        perturbed: bool = True,
+        seed: int = 0,
+        config: dict[str, Any] | None = None,
+        fresh: bool = False,
     ) -> Model:
-        """A tiny model, in evaluation mode.
+        """A tiny model of its own, in evaluation mode.
 
         Args:
             case: what it is built for.
@@ -191,6 +200,8 @@ class Subject:
             perturbed: with random numbers added to every parameter, so that layers that start at zero hide nothing.
             seed: of the initial weights.
             config: instead of the family's `tiny`.
+            fresh: prepared and perturbed again. Else a model like one that was made before is built and takes its state: less time, and no
+                difference, which is for the laws of persistence to show.
 
         Raises:
             AssertionError: the family does not build it, though it declares that it does.
@@ -202,11 +213,20 @@ class Subject:
                 f"family {self.spec.name!r} must build for {case} with its `tiny` config, as its capabilities say; "
                 f"got {type(error).__name__}: {error}"
             ) from error
+        key = (case, perturbed, seed)
+        if config is None and not fresh and key in self._states:
+            try:
+                model.load_state_dict(self._states[key])
+            except Exception:  # comes_back_from_file says what is wrong with it
+                return self.model(case, dtype=dtype, perturbed=perturbed, seed=seed, fresh=True)
+            return model.to(dtype).eval()
         if isinstance(model, PreparesOnData):
             with torch.no_grad():
                 model.prepare(lambda: [self.batch(case, 64)])
         if perturbed:
             perturb(model)
+        if config is None:
+            self._states[key] = copy.deepcopy(model.state_dict())
         return model.to(dtype).eval()
 
     # ------------------------------------------------------------------------------------------------ input

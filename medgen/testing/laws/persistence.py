@@ -23,7 +23,7 @@ def comes_back_from_file(subject: Subject) -> None:
     """A saved and rebuilt model has the same weights, configuration and specs, and its verbs give the same bits."""
     for case in subject.cases():
         for dtype in (torch.float32, torch.float64) if case == subject.small else (torch.float32,):
-            model = subject.model(case, dtype=dtype, seed=1)  # rebuilding starts from seed 0
+            model = subject.model(case, dtype=dtype, seed=1, fresh=True)  # rebuilding starts from seed 0
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.safetensors"
                 weights.write(path, model.state_dict(), describe(subject.declared, model))

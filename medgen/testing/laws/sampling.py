@@ -63,8 +63,8 @@ def label_samples_are_distributions(subject: Subject) -> None:
 def same_seed_same_bits(subject: Subject) -> None:
     """The same seed gives the same samples to the last bit, also in a second model with the same weights."""
     for case in subject.main():
-        model: Any = subject.model(case)
-        twin: Any = subject.model(case)
+        model: Any = subject.model(case, fresh=True)
+        twin: Any = subject.model(case, fresh=True)
         condition = subject.condition(case, N)
         first = model.sample(N, condition=condition, noise=3)
         same_bits(model.sample(N, condition=condition, noise=3), first, f"{case}: two calls with one seed")
