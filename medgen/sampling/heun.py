@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from medgen.errors import ConfigError
 from medgen.interfaces import Noise
 from medgen.ops import ddpm_step
 from medgen.sampling.known import Known, Replacement
-from medgen.sampling.start import STEP, VISIT, Callback, first, noising_table, told
+from medgen.sampling.start import STEP, VISIT, Callback, first, float64, noising_table, numbers, told
 
 __all__ = ["heun"]
 
@@ -21,7 +22,7 @@ __all__ = ["heun"]
 def heun(
     denoise: Callable[[Tensor, Tensor], Tensor],
     x: Tensor | Sequence[int],
-    sigmas: Tensor,
+    sigmas: Tensor | Sequence[float],
     *,
     noise: Noise | None = None,
     churn: float = 0.0,
@@ -40,7 +41,7 @@ def heun(
     Args:
         denoise: D: (x [B, *S], sigma [B]) -> x_0 [B, *S], for x = x_0 + sigma eps; it must not change x.
         x: x at sigmas[0], left as it is, or the shape of one sample, drawn as sigmas[0] N(0, 1).
-        sigmas: [S + 1], descending, the last may be 0; see `medgen.maths.karras_sigmas`.
+        sigmas: [S + 1], descending, the last may be 0; see `medgen.maths.karras_sigmas`. As numbers, a compiler knows them.
         noise: where x is a shape, something is known, or churn > 0.
         churn: S_churn, at least 0; 0 is the deterministic algorithm 1.
         churn_range: (S_min, S_max): levels at which noise is added.
@@ -55,27 +56,25 @@ def heun(
     >>> heun(lambda x, sigma: torch.full_like(x, 0.25), (2,), karras_sigmas(10), noise=Noise.of(0, [0]))
     tensor([[0.2500, 0.2500]])
     """
-    sigmas = _check(sigmas, churn, churn_noise)
-    x = first(x, noise, float(sigmas[0]))
-    at, ends = sigmas[:-1].flip(0), sigmas[1:].flip(0)
-    inside = (at >= churn_range[0]) & (at <= churn_range[1])
-    raised = torch.where(inside, 1 + min(churn / len(at), math.sqrt(2) - 1), 1.0) * at
+    levels = _checked(sigmas, churn, churn_noise)
+    x = first(x, noise, levels[0])
+    levels.reverse()  # step k is from k + 1 to k
+    ends, factor = levels[:-1], 1 + min(churn / (len(levels) - 1), math.sqrt(2) - 1)
+    raised = [factor * at if churn_range[0] <= at <= churn_range[1] else at for at in levels[1:]]
     if churn and noise is None:
         raise ConfigError("`noise` must be given where churn > 0; got None.")
     noise = noise if noise is None or not churn else noise.to(x.device)
-    added = noising_table(torch.ones_like(at), churn_noise * (raised.square() - at.square()).sqrt(), x)
-    levels = torch.cat((ends, sigmas[:1]))
-    replacement = None if known is None else Replacement(known, x, noise, torch.ones_like(levels), levels)
-    at_start, at_end, start, stop = told(raised, x), told(ends, x), raised.tolist(), ends.tolist()
-    churned = (raised > at).tolist()
-    euler = torch.empty_like(x)
-    for k in range(len(at) - 1, -1, -1):
+    sds = [churn_noise * math.sqrt(up * up - at * at) for up, at in zip(raised, levels[1:], strict=True)]
+    added = noising_table(torch.ones(len(sds)), float64(sds), x)
+    replacement = None if known is None else Replacement(known, x, noise, torch.ones(len(levels)), float64(levels))
+    at_start, at_end, euler = told(float64(raised), x), told(float64(ends), x), torch.empty_like(x)
+    for k in range(len(ends) - 1, -1, -1):
         for visit in range(replacement.rounds if replacement is not None and k else 1):
             if visit and replacement is not None:
                 replacement.back(k, x, visit)
-            if churned[k] and noise is not None:
+            if raised[k] > levels[k + 1] and noise is not None:
                 ddpm_step(x, x, added, k, seed=noise.seed, index=noise.index, stream=STEP + visit * VISIT, out=x)
-            _step(denoise, x, euler, (start[k], stop[k]), (at_start[k], at_end[k]))
+            _step(denoise, x, euler, (raised[k], ends[k]), (at_start[k], at_end[k]))
             if replacement is not None:
                 replacement(k, x, visit)
         if callback is not None:
@@ -102,10 +101,10 @@ def _step(
     x.add_(euler, alpha=half).add_(denoise(euler, at[1]), alpha=-half)
 
 
-def _check(sigmas: Tensor, churn: float, churn_noise: float) -> Tensor:
-    sigmas = sigmas.detach().double().cpu()
-    if sigmas.dim() != 1 or len(sigmas) < 2 or not bool((sigmas.diff() < 0).all()) or not float(sigmas[-1]) >= 0:
-        raise ConfigError(f"`sigmas` must be [S + 1], descending, at least 0; got {sigmas.tolist()[:8]}.")
+def _checked(sigmas: Tensor | Sequence[float], churn: float, churn_noise: float) -> list[float]:
+    levels = numbers(sigmas, "sigmas")
+    if len(levels) < 2 or any(not stop < start for start, stop in pairwise(levels)) or not levels[-1] >= 0:
+        raise ConfigError(f"`sigmas` must be [S + 1], descending, at least 0; got {levels[:8]}.")
     if not churn >= 0 or not churn_noise >= 0:
         raise ConfigError(f"`churn` and `churn_noise` must be at least 0; got {churn} and {churn_noise}.")
-    return sigmas
+    return levels

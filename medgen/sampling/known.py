@@ -62,7 +62,7 @@ class Known:
             ConfigError: resample > 1.
         """
         if self.resample > 1:
-            raise ConfigError(f"`resample` must be 1 in {sampler}; got {self.resample}. Use ancestral, ddim or heun.")
+            raise ConfigError(f"`resample` must be 1 in {sampler}; got {self.resample}. Use ancestral, ddim, heun or ode.")
         return self
 
 

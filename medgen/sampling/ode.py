@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from medgen.errors import ConfigError
 from medgen.interfaces import Noise
 from medgen.sampling.known import Known, Replacement
-from medgen.sampling.start import Callback, first, told
+from medgen.sampling.start import Callback, first, float64, numbers, told
 
 __all__ = ["Method", "ode", "straight_path"]
 
@@ -53,11 +54,11 @@ def ode(
     Args:
         velocity: (x [B, *S], t [B]) -> dx / dt [B, *S]; it must not change x.
         x: x(t_0), left as it is, or the shape of one sample, drawn as standard normals.
-        times: [S + 1], ascending or descending.
+        times: [S + 1], ascending or descending; as numbers, a compiler knows them.
         method: of integration.
         noise: where x is a shape, or something is known.
         path: t -> (signal, noise) of x_t = signal data + noise eps, used for `known` alone.
-        known: values to keep, for inpainting; without resampling.
+        known: values to keep, for inpainting.
         callback: called with (k, x), k the steps left.
 
     Raises:
@@ -66,33 +67,43 @@ def ode(
     >>> print(ode(lambda x, t: x, torch.ones(1, 1), torch.linspace(0, 1, 11)))  # e
     tensor([[2.7141]])
     """
-    ends = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
-    h = ends.diff()
-    if ends.dim() != 1 or len(ends) < 2 or not (bool((h > 0).all()) or bool((h < 0).all())):
-        raise ConfigError(f"`times` must be [S + 1], ascending or descending; got {ends.tolist()[:8]}.")
+    ends = numbers(times, "times")
+    steps = [stop - start for start, stop in pairwise(ends)]
+    if not steps or not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
+        raise ConfigError(f"`times` must be [S + 1], ascending or descending; got {ends[:8]}.")
     if method not in ("euler", "midpoint", "heun"):
         raise ConfigError(f"`method` must be euler, midpoint or heun; got {method!r}.")
     x = first(x, noise)
-    replacement = None if known is None else Replacement(known.once("ode"), x, noise, *(level.flip(0) for level in path(ends)))
-    second = ends[:-1] + h / 2 if method == "midpoint" else ends[1:]
-    at_first, at_second, steps = told(ends[:-1], x), told(second, x), h.tolist()
+    replacement = None if known is None else Replacement(known, x, noise, *(level.flip(0) for level in path(float64(ends))))
+    second = [start + step / 2 for start, step in zip(ends, steps, strict=False)] if method == "midpoint" else ends[1:]
+    at_first, at_second = told(float64(ends[:-1]), x), told(float64(second), x)
     buffer = x if method == "euler" else torch.empty_like(x)
     for i, step in enumerate(steps):
-        slope = velocity(x, at_first[i])
-        if slope.shape != x.shape:
-            raise ConfigError(f"`velocity` must return {tuple(x.shape)}; got {tuple(slope.shape)}.")
-        if method == "euler":
-            x.add_(slope, alpha=step)
-        elif method == "midpoint":
-            torch.add(x, slope, alpha=step / 2, out=buffer)
-            x.add_(velocity(buffer, at_second[i]), alpha=step)
-        else:
-            torch.add(x, slope, alpha=step, out=buffer)
-            x.add_(slope, alpha=step / 2)
-            x.add_(velocity(buffer, at_second[i]), alpha=step / 2)
         k = len(steps) - 1 - i
-        if replacement is not None:
-            replacement(k, x)
+        for visit in range(replacement.rounds if replacement is not None and k else 1):
+            if visit and replacement is not None:
+                replacement.back(k, x, visit)
+            _step(velocity, x, buffer, step, (at_first[i], at_second[i]), method)
+            if replacement is not None:
+                replacement(k, x, visit)
         if callback is not None:
             callback(k, x)
     return x
+
+
+def _step(
+    velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, buffer: Tensor, step: float, at: tuple[Tensor, Tensor], method: Method
+) -> None:
+    """One step of x in place. What the network returned is used up before the next call, which may write to the same memory."""
+    slope = velocity(x, at[0])
+    if slope.shape != x.shape:
+        raise ConfigError(f"`velocity` must return {tuple(x.shape)}; got {tuple(slope.shape)}.")
+    if method == "euler":
+        x.add_(slope, alpha=step)
+    elif method == "midpoint":
+        torch.add(x, slope, alpha=step / 2, out=buffer)
+        x.add_(velocity(buffer, at[1]), alpha=step)
+    else:
+        torch.add(x, slope, alpha=step, out=buffer)
+        x.add_(slope, alpha=step / 2)
+        x.add_(velocity(buffer, at[1]), alpha=step / 2)

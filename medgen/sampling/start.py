@@ -12,7 +12,7 @@ from medgen.errors import ConfigError
 from medgen.interfaces import Noise
 from medgen.ops import StepTable
 
-__all__ = ["BACK", "KNOWN", "STEP", "VISIT", "Callback", "first", "mean_only", "noising_table", "told", "wide"]
+__all__ = ["BACK", "KNOWN", "STEP", "VISIT", "Callback", "first", "float64", "mean_only", "noising_table", "numbers", "told", "wide"]
 
 Callback = Callable[[int, Tensor], Any]
 """(steps left, x), called after each step; x is the working buffer: clone what is to be kept."""
@@ -34,6 +34,24 @@ def first(x: Tensor | Sequence[int], noise: Noise | None, scale: float = 1.0) ->
     if noise is None:
         raise ConfigError(f"`noise` must be given to draw x from, since `x` is a shape, {tuple(x)}; got None.")
     return noise.normal(*x).mul_(scale)
+
+
+def numbers(values: Tensor | Sequence[float], name: str) -> list[float]:
+    """Levels or times as Python numbers, which steps are worked out with: then a compiler, given numbers, knows them.
+
+    Raises:
+        ConfigError: they are not one row.
+    """
+    row = values.detach().double().tolist() if isinstance(values, Tensor) else values
+    try:
+        return [float(value) for value in row]
+    except TypeError:
+        raise ConfigError(f"`{name}` must be one row of numbers; got {row!r}.") from None
+
+
+def float64(values: Sequence[float]) -> Tensor:
+    """[S] on the CPU."""
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def told(values: Tensor, x: Tensor) -> tuple[Tensor, ...]:

@@ -39,5 +39,5 @@ SAMPLERS = {
 ORACLES = {name: edm_denoiser if name.startswith("heun") else chain_denoiser() for name in SAMPLERS} | dict.fromkeys(
     ("euler", "midpoint", "ode_heun"), straight_velocity
 )
-GO_BACK = ("ancestral", "ancestral_beta", "ddim", "ddim_eta", "heun", "heun_churn")
+GO_BACK = ("ancestral", "ancestral_beta", "ddim", "ddim_eta", "heun", "heun_churn", "euler", "midpoint", "ode_heun")
 """Those that can take a step again."""

@@ -1,4 +1,4 @@
-"""Exact denoisers of data that are independent N(m, s^2), in place of a network."""
+"""Exact denoisers of Gaussian data, in place of a network."""
 
 from __future__ import annotations
 
@@ -42,4 +42,35 @@ def exact(spec=FEATURES, *, mean=0.3, sd=0.5, **config):
     """A float64 `ddpm` with the exact denoiser of N(mean, sd^2) in its own units."""
     model = medgen.create("ddpm", spec, width=8, multipliers=[1], **config).double().eval()
     model.network.net = Gaussian(model, mean, sd)
+    return model
+
+
+class GaussianFlow(nn.Module):
+    """The same for `edm` and `flow_matching`, of data N(mean, covariance) in D values, from what the network is told of time."""
+
+    def __init__(self, family, mean, covariance):
+        super().__init__()
+        self.family, self.mean, self.covariance = family, mean, covariance
+
+    def forward(self, x, t, embedding=None):
+        if self.family == "edm":  # y = cos x_0 + sin eps; F = sin x_0 - cos eps
+            angle = torch.exp(t / 100).atan()
+            signal, noise = angle.cos(), angle.sin()
+        else:  # x_t = t x_1 + (1 - t) eps; v = x_1 - eps
+            signal, noise = t / 1000, 1 - t / 1000
+        flat, (signal, noise) = x.flatten(1), (level[:, None, None] for level in (signal, noise))
+        error = (flat - signal[:, 0] * self.mean)[..., None]
+        spread = signal**2 * self.covariance + noise**2 * torch.eye(flat.shape[1], dtype=x.dtype)
+        score = torch.linalg.solve(spread, error)
+        x0, eps = self.mean + (signal * self.covariance @ score)[..., 0], (noise * score)[..., 0]
+        output = noise[:, 0] * x0 - signal[:, 0] * eps if self.family == "edm" else x0 - eps
+        return output.view_as(x)
+
+
+def exact_flow(family, spec=FEATURES, *, mean=0.3, covariance=None, **config):
+    """A float64 model in continuous time with the exact network of N(mean, covariance) in its own units; 0.5^2 I by default."""
+    model = medgen.create(family, spec, width=8, multipliers=[1], attention=[], **config).double().eval()
+    size = spec.numel
+    covariance = 0.25 * torch.eye(size, dtype=torch.float64) if covariance is None else covariance
+    model.network.net = GaussianFlow(family, torch.full((size,), mean, dtype=torch.float64), covariance)
     return model

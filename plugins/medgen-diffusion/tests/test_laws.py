@@ -12,3 +12,13 @@ GOLDEN = Path(__file__).parent / "golden"
 class TestDdpm(FamilySuite):
     family = "ddpm"
     golden = GOLDEN
+
+
+class TestEdm(FamilySuite):
+    family = "edm"
+    golden = GOLDEN
+
+
+class TestFlowMatching(FamilySuite):
+    family = "flow_matching"
+    golden = GOLDEN

@@ -31,6 +31,8 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
     Args:
         config, image_spec, conditions: as in `medgen.Model`.
         outputs: channels of the network's output over those of x.
+        rounds: of each step when filling in; see `medgen.sampling.Known`.
+        standardise: see `Scaling`.
 
     Raises:
         ConfigError: guidance without conditions.
@@ -38,14 +40,24 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
 
     config: NetworkConfig
 
-    def __init__(self, config: NetworkConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec], *, outputs: int = 1) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_spec: ImageSpec,
+        conditions: Sequence[ConditionSpec],
+        *,
+        outputs: int = 1,
+        rounds: int = 1,
+        standardise: bool = False,
+    ) -> None:
         super().__init__(config, image_spec, conditions)
         if config.guidance != 1 and not conditions:
             raise ConfigError(f"`guidance` needs a model with conditions; got guidance {config.guidance:g} and none.")
         self.required_conditions = () if config.condition_dropout else tuple(c.name for c in conditions)
         self.output_range = image_spec.bounds
-        self.scaling = Scaling(image_spec)
+        self.scaling = Scaling(image_spec, standardise=standardise)
         self.network = Network(config, image_spec, conditions, required=self.required_conditions, outputs=outputs)
+        self._rounds = rounds
         self._bytes: dict[tuple[object, ...], int] = {}
 
     @abstractmethod
@@ -53,7 +65,7 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
         """x_0 [B, C, *S] in units of the diffusion, from noise, and from what is known of it."""
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Measure the scale of data without bounds."""
+        """Measure the scale of data that have none of their own."""
         self.scaling.fit(batches())
 
     def _sample(self, n: int, condition: Condition, noise: Noise) -> Tensor:
@@ -66,15 +78,16 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
         """In as many turns as the memory asks for; `given` are known values and where they are known."""
         parts = []
         for rows in self._turns(n, condition, noise):
-            known = None if given is None else Known(given[0][rows], given[1][rows], self.config.resample)
+            known = None if given is None else Known(given[0][rows], given[1][rows], self._rounds)
             parts.append(self._draw(self._denoiser(condition[rows], noise[rows]), noise[rows], known))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _finished(self, u: Tensor) -> Tensor:
         """Model units of finished samples: within their bounds, label maps one-hot."""
+        x = self.scaling.inverse(u)
         if self.image_spec.content == "labels":
-            return F.one_hot(u.argmax(1), self.image_spec.channels).movedim(-1, 1).to(u.dtype)
-        return self.scaling.inverse(u.clamp(-1.0, 1.0) if self.scaling.bounded else u)
+            return F.one_hot(x.argmax(1), self.image_spec.channels).movedim(-1, 1).to(x.dtype)
+        return x if self.output_range is None else x.clamp(*self.output_range)
 
     def _denoiser(self, condition: Condition, noise: Noise) -> Denoise:
         """The network under the conditions of the samples, guided where asked."""

@@ -47,7 +47,8 @@ class Ddpm(Diffusion, DensityModel):
     config: DdpmConfig
 
     def __init__(self, config: DdpmConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = ()) -> None:
-        super().__init__(config, image_spec, conditions, outputs=2 if config.variance == "learned" else 1)
+        rounds = config.resample or (1 if config.sampler == "dpm_solver" else 5)
+        super().__init__(config, image_spec, conditions, outputs=2 if config.variance == "learned" else 1, rounds=rounds)
         bounded, decoder = self.scaling.bounded, Decoder(image_spec)
         if config.threshold in ("static", "dynamic") and not bounded:
             raise ConfigError(f"`threshold` {config.threshold} needs data with a range; got content {image_spec.content!r} without one.")

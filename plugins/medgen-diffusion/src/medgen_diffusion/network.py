@@ -79,18 +79,23 @@ class Network(nn.Module):
 
 
 class Scaling(nn.Module):
-    """Between model units x and those of the diffusion, u: [-1, 1] where x has bounds, else mean 0 and standard deviation 1 per channel.
+    """Between model units x and those of the diffusion, u.
+
+    u lies in [-1, 1] where x has bounds and `standardise` is not asked for. Else each channel has mean 0 and standard deviation 1; where x
+    has bounds, and channels so are of one kind, that of all channels together.
 
     Args:
         spec: of x.
+        standardise: measure data with bounds too.
     """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, spec: ImageSpec) -> None:
+    def __init__(self, spec: ImageSpec, *, standardise: bool = False) -> None:
         super().__init__()
-        self.bounded, self._positions = spec.bounds is not None, math.prod(spec.shape)
+        self.bounded, self._pooled = spec.bounds is not None and not standardise, spec.bounds is not None
+        self._positions = math.prod(spec.shape)
         low, high = spec.bounds or (-1.0, 1.0)
         channels = (spec.channels, *[1] * spec.dim)
         for name, value in (("mean", (low + high) / 2), ("sd", (high - low) / 2)):
@@ -111,7 +116,7 @@ class Scaling(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Measure mean and standard deviation where there are no bounds. Constant channels keep their scale."""
+        """Measure mean and standard deviation, but where the bounds are the scale. Constant channels keep theirs."""
         if self.bounded:
             return
         n, centre = 0, self.mean.double()
@@ -126,5 +131,6 @@ class Scaling(nn.Module):
             second += (x - centre).square().sum(axes, keepdim=True)[0]
         if n:
             variance = second / n - (first / n).square()
+            variance = variance.mean().expand_as(variance) if self._pooled else variance
             self.mean.copy_(centre + first / n)
-            self.sd.copy_(torch.where(variance > 0, variance, 1.0).sqrt())
+            self.sd.copy_(torch.where(variance > 0, variance.sqrt(), self.sd.double()))

@@ -24,6 +24,28 @@ _GUIDANCE = medgen.Reference(
     title="Classifier-Free Diffusion Guidance", authors="J. Ho, T. Salimans", year=2022, url="https://arxiv.org/abs/2207.12598"
 )
 
+_EDM = medgen.Reference(
+    title="Elucidating the Design Space of Diffusion-Based Generative Models",
+    authors="T. Karras, M. Aittala, T. Aila, S. Laine",
+    year=2022,
+    url="https://arxiv.org/abs/2206.00364",
+)
+_SDE = medgen.Reference(
+    title="Score-Based Generative Modeling through Stochastic Differential Equations",
+    authors="Y. Song et al.",
+    year=2021,
+    url="https://arxiv.org/abs/2011.13456",
+)
+_MATCHING = medgen.Reference(
+    title="Flow Matching for Generative Modeling", authors="Y. Lipman et al.", year=2023, url="https://arxiv.org/abs/2210.02747"
+)
+_RECTIFIED = medgen.Reference(
+    title="Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow",
+    authors="X. Liu, C. Gong, Q. Liu",
+    year=2023,
+    url="https://arxiv.org/abs/2209.03003",
+)
+
 _CONDITIONS = (
     medgen.ConditionSlot(name="label", kind="label"),
     medgen.ConditionSlot(name="attributes", kind="attributes"),
@@ -31,22 +53,48 @@ _CONDITIONS = (
 )
 
 
+_DIMS = (0, 1, 2, 3)
+_CONTENTS = ("intensity", "labels", "features")
+_TINY = {"width": 8, "multipliers": [1, 2], "condition_dropout": 0.25}
+
+
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """ddpm."""
+    """ddpm, edm, flow_matching."""
     yield medgen.FamilySpec(
         name="ddpm",
         interfaces=("generator", "inpainter", "density"),
         model="medgen_diffusion.ddpm:Ddpm",
         config="medgen_diffusion.config:DdpmConfig",
         capabilities=medgen.Capabilities(
-            spatial_dims=(0, 1, 2, 3),
-            contents=("intensity", "labels", "features"),
-            conditions=_CONDITIONS,
-            log_prob="bound",
-            ops=("ddpm_step",),
+            spatial_dims=_DIMS, contents=_CONTENTS, conditions=_CONDITIONS, log_prob="bound", ops=("ddpm_step",)
         ),
-        tiny={"width": 8, "multipliers": [1, 2], "steps": 3, "variance": "learned", "condition_dropout": 0.25},
+        tiny={**_TINY, "steps": 3, "variance": "learned"},
         summary="Denoising diffusion: a U-Net removes noise step by step; ancestral, DDIM and DPM-Solver++ sampling, guidance",
         references=(_DDPM, _IMPROVED, _DDIM, _GUIDANCE),
+    )
+    yield _flow(
+        "edm",
+        "edm:Edm",
+        "Diffusion over noise levels, preconditioned (EDM): Heun's sampler, density by the probability flow",
+        (_EDM, _SDE, _GUIDANCE),
+    )
+    yield _flow(
+        "flow_matching",
+        "flow_matching:FlowMatching",
+        "Flow matching on straight paths (rectified flow): few steps from noise to data, density along them",
+        (_MATCHING, _RECTIFIED, _GUIDANCE),
+    )
+
+
+def _flow(name: str, model: str, summary: str, references: tuple[medgen.Reference, ...]) -> medgen.FamilySpec:
+    return medgen.FamilySpec(
+        name=name,
+        interfaces=("generator", "inpainter", "density"),
+        model=f"medgen_diffusion.{model}",
+        config=f"medgen_diffusion.config:{model.partition(':')[2]}Config",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, contents=_CONTENTS, conditions=_CONDITIONS, log_prob="estimate"),
+        tiny={**_TINY, "sampling_steps": 3, "resample": 2, "log_prob_steps": 2},
+        summary=summary,
+        references=references,
     )
