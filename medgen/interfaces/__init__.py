@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from medgen.interfaces.arithmetic import ChoosesArithmetic
 from medgen.interfaces.batch import Batch, Step
 from medgen.interfaces.bound import DecomposesBound
 from medgen.interfaces.condition import Condition, check_condition
@@ -13,6 +14,7 @@ from medgen.interfaces.phases import Phase, PreparesOnData
 __all__ = [
     "INTERFACES",
     "Batch",
+    "ChoosesArithmetic",
     "Condition",
     "DecomposesBound",
     "DensityModel",

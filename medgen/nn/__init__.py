@@ -5,6 +5,7 @@ from medgen.nn.conditioning import ConditionEmbedding, ConditionImages
 from medgen.nn.ema import EMA
 from medgen.nn.encoder import Decoder, Encoder, level_shapes
 from medgen.nn.film import FilmBlock, TimeEmbedding, sinusoids
+from medgen.nn.inference import InferenceNet, fast_bfloat16
 from medgen.nn.layers import ResidualBlock, Resize, conv, group_norm
 from medgen.nn.unet import ResidualMLP, UNet, time_net
 
@@ -15,6 +16,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "FilmBlock",
+    "InferenceNet",
     "ResidualBlock",
     "ResidualMLP",
     "Resize",
@@ -22,6 +24,7 @@ __all__ = [
     "TimeEmbedding",
     "UNet",
     "conv",
+    "fast_bfloat16",
     "group_norm",
     "level_shapes",
     "sinusoids",

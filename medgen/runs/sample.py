@@ -17,7 +17,7 @@ from medgen import native
 from medgen.data import Format, save_samples
 from medgen.errors import ConfigError, RunError
 from medgen.files import sweep, write_json
-from medgen.interfaces import Condition, Generator, Noise
+from medgen.interfaces import ChoosesArithmetic, Condition, Generator, Noise
 from medgen.runs.conditions import ConditionSource
 from medgen.runs.run import Run
 from medgen.weights import read_meta
@@ -108,7 +108,8 @@ def _arithmetic(model: Generator) -> dict[str, object]:
     """What the last bits of a sample depend on beside the weights: elsewhere it is the same up to rounding only."""
     kind: Literal["cpu", "cuda"] = "cuda" if model.device.type == "cuda" else "cpu"
     ops = "native" if native.load(kind).library else "reference"
-    return {"device": kind, "ops": ops, "torch": torch.__version__.partition("+")[0]}
+    chosen = {"arithmetic": model.arithmetic()} if isinstance(model, ChoosesArithmetic) else {}
+    return {"device": kind, "ops": ops, "torch": torch.__version__.partition("+")[0], **chosen}
 
 
 def _claim(out: Path, asked: dict[str, object]) -> None:
@@ -129,7 +130,7 @@ def _claim(out: Path, asked: dict[str, object]) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{manifest} is not what medgen wrote ({error}); choose another --out, or delete the folder.") from None
     if different := [key for key, value in asked.items() if known.get(key) != value]:
-        short = {"device", "ops", "overrides", "torch"}
+        short = {"arithmetic", "device", "ops", "overrides", "torch"}
         what = ", ".join(f"{key} ({known.get(key)}, not {asked[key]})" if key in short else key for key in different)
         raise RunError(f"{out} holds samples with another {what}; choose another --out, or delete it.")
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medgen.errors import ConfigError
-from medgen.interfaces import Batch, Condition, Generator, Inpainter, Noise, PreparesOnData, Step
+from medgen.interfaces import Batch, ChoosesArithmetic, Condition, Generator, Inpainter, Noise, PreparesOnData, Step
+from medgen.nn import InferenceNet
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen.sampling import Known, guided
 from medgen_diffusion.config import NetworkConfig
@@ -25,7 +26,7 @@ HIDE = 2
 _STATES = 8  # arrays of x's size that a sampler holds beside the network's activations
 
 
-class Diffusion(Generator, Inpainter, PreparesOnData):
+class Diffusion(Generator, Inpainter, ChoosesArithmetic, PreparesOnData):
     """A model that samples, and fills in what is not known, by running a denoising network from noise to data.
 
     Args:
@@ -58,7 +59,12 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
         self.scaling = Scaling(image_spec, standardise=standardise)
         self.network = Network(config, image_spec, conditions, required=self.required_conditions, outputs=outputs)
         self._rounds = rounds
+        self._inference = InferenceNet(config.precision, compiled=config.compile)
         self._bytes: dict[tuple[object, ...], int] = {}
+
+    def arithmetic(self) -> str:
+        """Of the network when sampling."""
+        return str(self._inference.dtype(self.network.net, self.network.probe)).removeprefix("torch.")
 
     @abstractmethod
     def _draw(self, denoise: Denoise, noise: Noise, known: Known | None) -> Tensor:
@@ -91,10 +97,11 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
 
     def _denoiser(self, condition: Condition, noise: Noise) -> Denoise:
         """The network under the conditions of the samples, guided where asked."""
+        net = self._inference.of(self.network.net, self.network.probe)
         like = torch.empty((), device=self.device, dtype=self.dtype).expand(len(noise), *self.image_spec.size)
         if self.config.guidance == 1 or not self.conditions:
-            return self.network.given(condition, like)
-        return guided(self.network.with_and_without(condition, like), self.config.guidance)
+            return self.network.given(condition, like, net)
+        return guided(self.network.with_and_without(condition, like, net), self.config.guidance)
 
     def _turns(self, n: int, condition: Condition, noise: Noise) -> Iterator[slice]:
         """Rows that are drawn at once: all of them, or as many as fit into the budget."""
@@ -106,7 +113,7 @@ class Diffusion(Generator, Inpainter, PreparesOnData):
     def _fitting(self, n: int, condition: Condition, noise: Noise) -> int:
         """How many samples fit: the network's peak for one, measured once, and the sampler's own arrays."""
         device, state = self.device.type, self.image_spec.numel * self.dtype.itemsize
-        key = (device, self.dtype, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+        key = (device, self.arithmetic(), torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
         if key not in self._bytes:
             x = torch.zeros(1, *self.image_spec.size, device=self.device, dtype=self.dtype)
             t = torch.zeros(1, device=self.device, dtype=torch.int64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from medgen.interfaces import Batch, Condition
+from medgen.interfaces import Batch, Condition, Noise
 from medgen.nn import ConditionEmbedding, ConditionImages, time_net
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_diffusion.config import NetworkConfig
@@ -17,6 +17,9 @@ __all__ = ["Denoise", "Network", "Scaling"]
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x [B, C, *S], t [B]) -> output [B, C', *S] of x's type."""
+
+Net = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x, t, embedding [B, E]) -> output."""
 
 
 class Network(nn.Module):
@@ -40,6 +43,7 @@ class Network(nn.Module):
         outputs: int = 1,
     ) -> None:
         super().__init__()
+        self._size = image_spec.size
         vectors = [spec for spec in conditions if spec.image is None]
         self.embedding = ConditionEmbedding(vectors, config.condition_width, required=[s.name for s in vectors if s.name in required])
         self.images = ConditionImages(conditions, image_spec.shape, required=required)
@@ -56,11 +60,16 @@ class Network(nn.Module):
             checkpointing=config.checkpointing,
         )
 
-    def given(self, condition: Condition, like: Tensor) -> Denoise:
-        """The network under the conditions of a batch `like` x [B, C, *S], which are embedded once, not at every step."""
-        return self._bound(self.embedding(condition, len(like)), self.images(condition, like))
+    def given(self, condition: Condition, like: Tensor, net: Net | None = None) -> Denoise:
+        """The network under the conditions of a batch `like` x [B, C, *S], which are embedded once, not at every step.
 
-    def with_and_without(self, condition: Condition, like: Tensor) -> Denoise:
+        Args:
+            condition, like: of B samples.
+            net: to call instead of the own one, with the same inputs.
+        """
+        return self._bound(net or self.net, self.embedding(condition, len(like)), self.images(condition, like))
+
+    def with_and_without(self, condition: Condition, like: Tensor, net: Net | None = None) -> Denoise:
         """The network on 2 B rows, of which the first B have the conditions of a batch `like` x, and the others none."""
         none = Condition()
         pairs = zip(
@@ -68,11 +77,21 @@ class Network(nn.Module):
             (self.embedding(none, len(like)), self.images(none, like)),
             strict=True,
         )
-        return self._bound(*(None if a is None or b is None else torch.cat((a, b)) for a, b in pairs))
+        return self._bound(net or self.net, *(None if a is None or b is None else torch.cat((a, b)) for a, b in pairs))
 
-    def _bound(self, embedding: Tensor | None, images: Tensor | None) -> Denoise:
+    def probe(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Inputs of `net` on which two ways to compute it are compared: noise at four times, the same for every model of this shape."""
+        own = next(self.net.parameters())
+        x = (self._size[0] + self.images.channels, *self._size[1:])
+        rows = max(1, -(-1024 // math.prod(self._size)))
+        noise = Noise(0, torch.arange(rows, device=own.device))
+        for stream, time in enumerate((125, 375, 625, 875)):  # of the 0 to 1000 or so that all families use
+            embedding = noise.normal(self.embedding.size, stream=2 * stream + 1) if self.embedding.size else None
+            yield noise.normal(*x, stream=2 * stream), torch.full((rows,), time, device=own.device), embedding
+
+    def _bound(self, net: Net, embedding: Tensor | None, images: Tensor | None) -> Denoise:
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            output: Tensor = self.net(x if images is None else torch.cat((x, images), 1), t, embedding)
+            output = net(x if images is None else torch.cat((x, images), 1), t, embedding)
             return output.to(x.dtype)  # autocast may have halved it
 
         return denoise
