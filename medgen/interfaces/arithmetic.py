@@ -15,4 +15,4 @@ class ChoosesArithmetic(ABC):
 
     @abstractmethod
     def arithmetic(self) -> str:
-        """ "float32", "bfloat16" and the like: a function of configuration, weights and device, not of what is drawn."""
+        """Name of the type, like "bfloat16": a function of configuration, weights and device, not of what is drawn."""

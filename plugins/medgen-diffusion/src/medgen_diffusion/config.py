@@ -40,10 +40,9 @@ class NetworkConfig(medgen.Config):
     sampling_memory: float | None = runtime_field(
         None, gt=0, description="GiB that sampling may take beside the weights; samples are then drawn in as many turns as needed."
     )
-
     precision: Literal["auto", "float32", "bfloat16"] = runtime_field(
         "auto",
-        description="Arithmetic of sampling; auto: bfloat16 where the processor has it and the network gains by it and stays the same to 1 %.",
+        description="Arithmetic of sampling; auto: bfloat16 where that is faster and changes the network's output by at most 1 %.",
     )
     compile: bool = runtime_field(
         False, description="Sample through torch.compile: pays for thousands of samples; needs a C++ compiler, on a GPU Triton."
