@@ -16,7 +16,9 @@ from medgen.interfaces import INTERFACES, Model
 from medgen.registry import ConditionSpec, Declared, ImageSpec, find_family, resolve
 from medgen.registry.config import Config
 
-__all__ = ["build", "config_class", "create", "describe", "load", "rebuild", "save", "select_conditions"]
+__all__ = ["build", "config_class", "create", "describe", "load", "needed_family", "rebuild", "save", "select_conditions"]
+
+_DESCRIBED = {"family", "distribution", "version", "weights_version", "config"}  # by which the description of a part is known
 
 
 def config_class(declared: Declared) -> type[Config]:
@@ -154,15 +156,22 @@ def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu", **
     if path.is_dir():
         path = path / "model.safetensors"
     meta, tensors = weights.read(path)
-    qualified = f"{meta['distribution']}/{meta['family']}"
+    return rebuild(needed_family(meta, path), meta, tensors, path, overrides).to(device).eval()
+
+
+def needed_family(meta: Mapping[str, Any], path: Path) -> Declared:
+    """The installed family of what `describe` made.
+
+    Raises:
+        WeightsError: it is not installed.
+    """
     try:
-        declared = find_family(qualified)
+        return find_family(f"{meta['distribution']}/{meta['family']}")
     except (UnknownNameError, PluginError) as error:
         raise WeightsError(
             f"{path} needs family {meta['family']!r} of {meta['distribution']}=={meta['version']}: {error} "
             f"Install it: pip install '{meta['distribution']}=={meta['version']}'"
         ) from error
-    return rebuild(declared, meta, tensors, path, overrides).to(device).eval()
 
 
 def rebuild(
@@ -181,7 +190,7 @@ def rebuild(
         WeightsError: they do not fit the installed version.
         ConfigError: the overrides are wrong.
     """
-    config, tensors = _migrate_family(declared, meta, tensors, path)
+    config, tensors = _lifted(declared, meta, tensors, path)
     misfit: tuple[type[Exception], ...] = (ConfigError, RuntimeError)
     if overrides:
         config = config_class(declared).parse(config).overridden(overrides).to_json()
@@ -202,6 +211,23 @@ def rebuild(
             f"{path} was saved by {meta['distribution']} {meta['version']} and does not fit the installed {declared.version}: {error}"
         ) from error
     return model
+
+
+def _lifted(
+    declared: Declared, meta: Mapping[str, Any], tensors: dict[str, torch.Tensor], path: Path
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Config and tensors for the installed versions of the family and of the models that are part of it (see `medgen.parts`)."""
+    config, tensors = _migrate_family(declared, meta, tensors, path)
+    for name, part in config.items():
+        if not (isinstance(part, Mapping) and part.keys() >= _DESCRIBED):
+            continue
+        prefix, family = f"{name}.", needed_family(part, path)
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        inner, own = _lifted(family, part, own, path)
+        config[name] = {**part, "config": inner, "version": family.version, "weights_version": family.spec.weights_version}
+        rest = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
+        tensors = rest | {prefix + key: value for key, value in own.items()}
+    return config, tensors
 
 
 def _migrate_family(

@@ -22,3 +22,8 @@ class TestEdm(FamilySuite):
 class TestFlowMatching(FamilySuite):
     family = "flow_matching"
     golden = GOLDEN
+
+
+class TestLatentDiffusion(FamilySuite):
+    family = "latent_diffusion"
+    golden = GOLDEN

@@ -15,7 +15,7 @@ from medgen.nn import InferenceNet
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen.sampling import Known, guided
 from medgen_diffusion.config import NetworkConfig
-from medgen_diffusion.memory import forward_bytes
+from medgen_diffusion.memory import fitting, forward_bytes
 from medgen_diffusion.network import Denoise, Network, Scaling
 
 __all__ = ["HIDE", "Diffusion"]
@@ -118,12 +118,7 @@ class Diffusion(Generator, Inpainter, ChoosesArithmetic, PreparesOnData):
             x = torch.zeros(1, *self.image_spec.size, device=self.device, dtype=self.dtype)
             t = torch.zeros(1, device=self.device, dtype=torch.int64)
             self._bytes[key] = forward_bytes(self._denoiser(condition, noise), x, t)
-        each, limit = self._bytes[key] + _STATES * state, self.config.sampling_memory or 0.0
-        fitting = int((limit * 2**30 - n * state) // each)
-        if fitting < 1:
-            need = (each + n * state) / 2**30
-            raise ConfigError(f"`sampling_memory` of {limit:g} GiB is too little: {n} samples, drawn one by one, need {need:.3g}.")
-        return min(fitting, n)
+        return fitting(self.config.sampling_memory or 0.0, n, self._bytes[key] + _STATES * state, state)
 
     def _seen(self, condition: Condition, step: Step) -> Condition:
         """What of the condition this training step sees."""

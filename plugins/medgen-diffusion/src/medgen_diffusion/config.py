@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 import medgen
 from medgen import runtime_field
 
-__all__ = ["ChainConfig", "DdpmConfig", "EdmConfig", "FlowMatchingConfig", "NetworkConfig", "ProbabilityFlowConfig"]
+__all__ = [
+    "ChainConfig",
+    "DdpmConfig",
+    "EdmConfig",
+    "FlowMatchingConfig",
+    "LatentDiffusionConfig",
+    "NetworkConfig",
+    "ProbabilityFlowConfig",
+]
 
 Multiplier = Annotated[int, Field(ge=1, le=64)]
 
@@ -176,4 +184,12 @@ class FlowMatchingConfig(ProbabilityFlowConfig):
     sampler: Literal["euler", "midpoint", "heun"] = runtime_field("midpoint", description="How the flow is followed from noise to data.")
     sampling_steps: int = runtime_field(
         25, ge=1, le=100_000, description="Steps from noise to data: one call of the network each (euler), or two."
+    )
+
+
+class LatentDiffusionConfig(ChainConfig):
+    """Denoising diffusion of the latents of another model."""
+
+    first_stage: str | dict[str, Any] = Field(
+        description="Run folder or weights file of the trained model whose latents are learned; once it is part of this one, what it was."
     )

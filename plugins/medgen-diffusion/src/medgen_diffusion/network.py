@@ -23,7 +23,9 @@ Net = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Network(nn.Module):
-    """A U-Net (residual network for vectors) that knows time and conditions: labels and attributes embedded, images beside x.
+    """A U-Net (residual network for vectors) that knows time and conditions: images beside x, all else embedded.
+
+    Images with another number of axes than x are embedded too.
 
     Args:
         config: its size.
@@ -44,9 +46,10 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self._size = image_spec.size
-        vectors = [spec for spec in conditions if spec.image is None]
-        self.embedding = ConditionEmbedding(vectors, config.condition_width, required=[s.name for s in vectors if s.name in required])
-        self.images = ConditionImages(conditions, image_spec.shape, required=required)
+        beside = [spec for spec in conditions if spec.image is not None and spec.image.dim == image_spec.dim]
+        others = [spec for spec in conditions if spec not in beside]
+        self.embedding = ConditionEmbedding(others, config.condition_width, required=[s.name for s in others if s.name in required])
+        self.images = ConditionImages(beside, image_spec.shape, required=required)
         self.net = time_net(
             image_spec.channels + self.images.channels,
             outputs * image_spec.channels,

@@ -46,6 +46,13 @@ _RECTIFIED = medgen.Reference(
     url="https://arxiv.org/abs/2209.03003",
 )
 
+_LATENT = medgen.Reference(
+    title="High-Resolution Image Synthesis with Latent Diffusion Models",
+    authors="R. Rombach, A. Blattmann, D. Lorenz, P. Esser, B. Ommer",
+    year=2022,
+    url="https://arxiv.org/abs/2112.10752",
+)
+
 _CONDITIONS = (
     medgen.ConditionSlot(name="label", kind="label"),
     medgen.ConditionSlot(name="attributes", kind="attributes"),
@@ -60,7 +67,7 @@ _TINY = {"width": 8, "multipliers": [1, 2], "condition_dropout": 0.25}
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """ddpm, edm, flow_matching."""
+    """ddpm, edm, flow_matching, latent_diffusion."""
     yield medgen.FamilySpec(
         name="ddpm",
         interfaces=("generator", "inpainter", "density"),
@@ -84,6 +91,16 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         "flow_matching:FlowMatching",
         "Flow matching on straight paths (rectified flow): few steps from noise to data, density along them",
         (_MATCHING, _RECTIFIED, _GUIDANCE),
+    )
+    yield medgen.FamilySpec(
+        name="latent_diffusion",
+        interfaces=("generator",),
+        model="medgen_diffusion.latent_diffusion:LatentDiffusion",
+        config="medgen_diffusion.config:LatentDiffusionConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, contents=_CONTENTS, conditions=_CONDITIONS, ops=("ddpm_step",)),
+        tiny={**_TINY, "steps": 3, "first_stage": {"family": "vae", "config": {"latent_dim": 3, "channels": [8, 8]}}},
+        summary="Denoising diffusion of the latents of a trained autoencoder or any other model with latents, which becomes part of it",
+        references=(_LATENT, _DDPM, _GUIDANCE),
     )
 
 
