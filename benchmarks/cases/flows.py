@@ -141,6 +141,7 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
     """Both shapes; quick: without the compiler."""
     results = []
     for label, shape in SHAPES.items():
+        torch._dynamo.reset()  # or what was compiled for vectors makes every size of the images a symbol
         torch.manual_seed(0)
         x = torch.randn(shape, device=here())
         calls, notes = {}, {}
