@@ -142,6 +142,13 @@ def test_filling_in(sampler, resample):
     assert found[:, 1].std().item() == pytest.approx(0.48, abs=0.05)
 
 
+@pytest.mark.parametrize(("sampler", "rounds"), [("ancestral", 5), ("ddim", 5), ("dpm_solver", 1)])
+def test_filling_in_takes_every_step_anew_where_the_sampler_can(sampler, rounds):
+    x, known = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[True, False]])
+    by_default, asked = (exact(sampler=sampler, sampling_steps=10, **how).inpaint(x, known) for how in ({}, {"resample": rounds}))
+    assert torch.equal(by_default, asked)
+
+
 # ------------------------------------------------------------------------------------------------------- guidance
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from medgen.testing.subject import perturb
 from medgen.training import train
 from medgen_diffusion.edm import _preconditioned
 
+DOCS = Path(__file__).parents[3] / "docs" / "diffusion.md"
 both = pytest.mark.parametrize("family", ["edm", "flow_matching"])
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))
 CORRELATED = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
@@ -128,6 +130,53 @@ def test_log_prob_converges_at_second_order(family):
     errors = [abs(exact_flow(family, covariance=covariance, log_prob_steps=steps).log_prob(x) - finest).item() for steps in (24, 48, 96)]
     for coarse, fine in itertools.pairwise(errors):
         assert coarse / fine == pytest.approx(4, rel=0.35)
+
+
+class Mixture(torch.nn.Module):
+    """The exact network of 0.5 N(-1, 0.3^2) + 0.5 N(1, 0.1^2), and its density."""
+
+    MEANS, SDS = torch.tensor([-1.0, 1.0], dtype=torch.float64), torch.tensor([0.3, 0.1], dtype=torch.float64)
+
+    def __init__(self, family):
+        super().__init__()
+        self.family = family
+
+    def log_prob(self, x, signal=1.0, noise=0.0):
+        variance = signal**2 * self.SDS**2 + noise**2
+        each = -0.5 * (math.log(8 * math.pi) + variance.log() + (x - signal * self.MEANS).square() / variance)
+        return each.logsumexp(1), each.softmax(1), variance
+
+    def forward(self, x, t, embedding=None):
+        if self.family == "edm":
+            angle = torch.exp(t / 100).atan()[:, None]
+            signal, noise = angle.cos(), angle.sin()
+        else:
+            signal, noise = t[:, None] / 1000, 1 - (t[:, None] / 1000).clamp(max=1 - 1e-9)
+        _, share, variance = self.log_prob(x, signal, noise)
+        score = (share * (signal * self.MEANS - x) / variance).sum(1, keepdim=True)
+        eps = -noise * score
+        x0 = (x - noise * eps) / signal.clamp(min=1e-9)
+        if self.family == "flow_matching" and float(signal.max()) < 1e-6:  # all noise: the mean of the data
+            x0 = torch.zeros_like(x)
+        return noise * x0 - signal * eps if self.family == "edm" else x0 - eps
+
+
+@both
+def test_errors_of_the_density_as_documented(family):
+    """docs/diffusion.md: the greatest at eight points, in nats."""
+    documented = {
+        line.split("`")[1]: [float(cell) for cell in line.split("|")[2:-1]]
+        for line in DOCS.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `") and line.count("| 0.0") == 4
+    }
+    spec = medgen.ImageSpec(channels=1, shape=(), content="features", intensity=Intensity(clip=False))
+    x = torch.cat([Mixture.MEANS + k * Mixture.SDS for k in (-1.5, 0.0, 0.5, 1.0)])[:, None]
+    found = []
+    for steps in (16, 32, 64, 128):
+        model = medgen.create(family, spec, width=8, multipliers=[1], log_prob_steps=steps).double().eval()
+        model.network.net = Mixture(family)
+        found.append((model.log_prob(x) - model.network.net.log_prob(x)[0]).abs().max().item())
+    assert found == pytest.approx(documented[family], abs=6e-4)
 
 
 @both
