@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("coupling", "ddpm", "made", "parzen", "rejection", "training", "flows", "flows-quality")
+CASES = ("coupling", "ddpm", "made", "parzen", "rejection", "training", "flows", "flows-quality", "diffusion")
 
 
 def main() -> int:
