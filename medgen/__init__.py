@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Batch": "medgen.interfaces",
     "Capabilities": "medgen.registry",
+    "CommandSpec": "medgen.registry",
     "Condition": "medgen.interfaces",
     "ConditionSlot": "medgen.registry",
     "ConditionSpec": "medgen.registry",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:  # so that type checkers and editors see the lazy names
     from medgen.interfaces import Phase as Phase
     from medgen.interfaces import Translator as Translator
     from medgen.registry import Capabilities as Capabilities
+    from medgen.registry import CommandSpec as CommandSpec
     from medgen.registry import ConditionSlot as ConditionSlot
     from medgen.registry import ConditionSpec as ConditionSpec
     from medgen.registry import DatasetSpec as DatasetSpec

@@ -6,19 +6,22 @@ Exit codes: 0 done, 1 internal error (or `doctor` found a problem, or `check` a 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
 import medgen
 from medgen.errors import MedgenError, NonFiniteError, PluginError, UnknownNameError
 
 __all__ = ["COMMANDS", "main"]
+
+_Runner = Callable[[list[str]], int]
 
 # group -> command -> one line. A command is the module `medgen.cli.<command>`, with _ for -, and its `run(argv) -> exit code`.
 COMMANDS: dict[str, dict[str, str]] = {
@@ -110,14 +113,25 @@ def _dispatch(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(f"medgen {medgen.__version__}")
         return 0
-    known = [command for group in COMMANDS.values() for command in group]
-    if words[0] not in known:
-        from medgen.registry import suggestion
-
-        raise UnknownNameError(f"unknown command {words[0]!r}{suggestion(words[0], known)} See `medgen --help`.")
-    module = importlib.import_module(f"medgen.cli.{words[0].replace('-', '_')}")
-    code: int = module.run(words[1:])
+    code: int = _runner(words[0])(words[1:])
     return code
+
+
+def _runner(command: str) -> _Runner:
+    """What runs a command: its module here, or the function that a plugin declares."""
+    own = [name for group in COMMANDS.values() for name in group]
+    if command in own:
+        module = importlib.import_module(f"medgen.cli.{command.replace('-', '_')}")
+        return cast(_Runner, module.run)
+    from medgen.registry import find, resolve, suggestion
+
+    try:
+        found = find("medgen_commands", command)
+    except UnknownNameError:
+        if not difflib.get_close_matches(command, own):
+            raise
+        raise UnknownNameError(f"unknown command {command!r}{suggestion(command, own)} See `medgen --help`.") from None
+    return cast(_Runner, resolve(found.spec.run, owner=f"command {found.owner}"))
 
 
 def _help() -> str:
@@ -129,6 +143,12 @@ def _help() -> str:
     ]
     for group, commands in COMMANDS.items():
         lines += [f"{group}:", *(f"  {name:<12} {text}" for name, text in commands.items()), ""]
+    from medgen.registry import get_host, shortest_names
+
+    added = get_host().items("medgen_commands")
+    if added:
+        names = shortest_names("medgen_commands", added)
+        lines += ["From plugins:", *(f"  {name:<12} {item.spec.summary}" for name, item in zip(names, added, strict=True)), ""]
     lines += [
         "Everywhere:",
         "  --help       options and examples",

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from medgen.registry.spec import DatasetSpec, ExtensionSpec, FamilySpec, MetricSpec
+from medgen.registry.spec import CommandSpec, DatasetSpec, ExtensionSpec, FamilySpec, MetricSpec
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -50,6 +50,12 @@ def medgen_metrics() -> Iterable[MetricSpec]:
 
 
 @hookspec
+def medgen_commands() -> Iterable[CommandSpec]:
+    """The commands that this plugin adds to `medgen`."""
+    return ()
+
+
+@hookspec
 def medgen_extensions() -> Iterable[ExtensionSpec]:
     """The C++/CUDA sources that this plugin brings."""
     return ()
@@ -60,5 +66,6 @@ HOOKS: dict[str, type] = {
     "medgen_families": FamilySpec,
     "medgen_datasets": DatasetSpec,
     "medgen_metrics": MetricSpec,
+    "medgen_commands": CommandSpec,
     "medgen_extensions": ExtensionSpec,
 }

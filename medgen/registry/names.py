@@ -18,6 +18,7 @@ _WHAT = {
     "medgen_families": ("family", "medgen list"),
     "medgen_datasets": ("dataset", "medgen list --datasets"),
     "medgen_metrics": ("metric", "medgen list --metrics"),
+    "medgen_commands": ("command", "medgen --help"),
     "medgen_extensions": ("extension", "medgen doctor"),
 }
 

@@ -1,4 +1,4 @@
-"""What a plugin declares: `FamilySpec`, `DatasetSpec`, `MetricSpec`, `ExtensionSpec`. Torch-free and frozen.
+"""What a plugin declares: `FamilySpec`, `DatasetSpec`, `MetricSpec`, `CommandSpec`, `ExtensionSpec`. Torch-free and frozen.
 
 Classes are named by strings "package.module:attribute", resolved on first use, so that listing a family never imports it.
 """
@@ -19,6 +19,7 @@ __all__ = [
     "INTERFACES",
     "LOG_PROBS",
     "Capabilities",
+    "CommandSpec",
     "DatasetSpec",
     "ExtensionSpec",
     "FamilySpec",
@@ -34,6 +35,7 @@ LOG_PROBS = ("none", "exact", "bound", "estimate")
 
 _RESERVED = ("medgen", "aten", "prim", "prims", "torch")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -223,6 +225,28 @@ class MetricSpec:
             raise ConfigError(f"`kind` of metric {self.name!r} must be 'paired', 'distribution' or 'density'; got {self.kind!r}.")
         if self.better not in ("lower", "higher"):
             raise ConfigError(f"`better` of metric {self.name!r} must be 'lower' or 'higher'; got {self.better!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSpec:
+    """A command of the program, `medgen NAME ...`.
+
+    Args:
+        name: what users type; [a-z][a-z0-9-]*. medgen's own commands win over a plugin's of the same name.
+        run: "package.module:function"; called with the words after the name, returns the exit code.
+        summary: one line of `medgen --help`.
+    """
+
+    name: str
+    run: str
+    summary: str = ""
+    api_version: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _COMMAND.fullmatch(self.name):
+            raise ConfigError(f"the name of a command must match [a-z][a-z0-9-]*; got {self.name!r}.")
+        _check_version(self.api_version, f"`api_version` of command {self.name!r}")
+        _check_target(self.run, f"`run` of command {self.name!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def written(tmp_path_factory) -> Path:
 
 def test_every_snippet_names_its_file():
     assert len(BLOCKS) == len(re.findall(r"^```(?:python|cpp)$", TEXT, flags=re.M))
-    assert set(NEW) == {"plugin.py", "config.py", "data.py", "metrics.py", "migrations.py", "setup.py"}
+    assert set(NEW) == {"plugin.py", "config.py", "cli.py", "data.py", "metrics.py", "migrations.py", "setup.py"}
 
 
 @pytest.mark.parametrize(("name", "code"), EXCERPTS, ids=[f"{n} {name}" for n, (name, _) in enumerate(EXCERPTS)])
@@ -45,8 +45,8 @@ def test_every_law_is_listed_in_its_group(group):
     assert re.findall(r"`(\w+)`", row) == [law.name for law in LAWS.values() if law.group == group]
 
 
-def test_its_dataset_and_metric(tmp_path):
-    site = fakes.Site(tmp_path).add("medgen-mine", NEW["plugin.py"], data=NEW["data.py"], metrics=NEW["metrics.py"])
+def test_its_dataset_metric_and_command(tmp_path):
+    site = fakes.Site(tmp_path).add("medgen-mine", NEW["plugin.py"], data=NEW["data.py"], metrics=NEW["metrics.py"], cli=NEW["cli.py"])
     only = {"MEDGEN_PLUGINS": "medgen-mine,medgen-autoencoders"}
     small = ("--steps", "2", "--model.channels", "4", "--model.latent_dim", "2", "--device", "cpu", "--quiet")
     assert site.medgen("list", "--datasets", "rings", **only).returncode == 0
@@ -55,6 +55,8 @@ def test_its_dataset_and_metric(tmp_path):
     done = site.medgen("evaluate", "run", "--metrics", "mean_gap", **only)
     assert done.returncode == 0, done.stderr
     assert "mean_gap" in done.stdout
+    assert site.medgen("rings", "Anna", **only).stdout == "hello, Anna\n"
+    assert "From plugins:\n  rings" in site.medgen("--help", **only).stdout
 
 
 def test_its_runtime_fields():

@@ -9,12 +9,13 @@ from pathlib import Path
 import fakes
 import pytest
 
-from medgen.registry import DatasetSpec, ExtensionSpec, FamilySpec, MetricSpec, find, hookspecs
+from medgen.registry import CommandSpec, DatasetSpec, ExtensionSpec, FamilySpec, MetricSpec, find, hookspecs
 
 EXERCISED = {
     "medgen_families": "test_families",
     "medgen_datasets": "test_datasets",
     "medgen_metrics": "test_metrics",
+    "medgen_commands": "test_commands",
     "medgen_extensions": "test_extensions",
 }
 
@@ -32,6 +33,10 @@ def medgen_datasets():
 @medgen.hookimpl
 def medgen_metrics():
     return (medgen.MetricSpec(name=name, function="a:b", kind="paired", better="lower") for name in ("thing", "other"))
+
+@medgen.hookimpl
+def medgen_commands():
+    return [medgen.CommandSpec(name="thing-do", run="a:b", summary="does it")]
 
 @medgen.hookimpl
 def medgen_extensions():
@@ -64,6 +69,10 @@ def test_datasets(host):
 def test_metrics(host):
     assert [item.spec.name for item in host.items("medgen_metrics")] == ["thing", "other"]
     assert all(isinstance(item.spec, MetricSpec) for item in host.items("medgen_metrics"))
+
+
+def test_commands(host):
+    assert find("medgen_commands", "thing-do", host).spec == CommandSpec(name="thing-do", run="a:b", summary="does it")
 
 
 def test_extensions(host):

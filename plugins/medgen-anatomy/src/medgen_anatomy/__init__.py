@@ -1,0 +1,1 @@
+"""Anatomy with guarantees: densities of shapes, criteria of label maps, correction."""

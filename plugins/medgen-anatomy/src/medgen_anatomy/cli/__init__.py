@@ -1,0 +1,1 @@
+"""`medgen anatomy`: one module per command."""
