@@ -4,10 +4,11 @@ from medgen.evaluation.bootstrap import bootstrap_mean, subsample
 from medgen.evaluation.distances import nearest
 from medgen.evaluation.distribution import mmd_permutation_test
 from medgen.evaluation.features import Extractor, extract
-from medgen.evaluation.measure import evaluate_density, evaluate_pairs, evaluate_sets, paired_values
+from medgen.evaluation.measure import evaluate_density, evaluate_pairs, paired_values
 from medgen.evaluation.network import load_extractor
 from medgen.evaluation.plan import MetricPlan, metric_plan, plan_of
 from medgen.evaluation.score import Score
+from medgen.evaluation.sets import evaluate_sets
 from medgen.evaluation.table import load_scores, render, rich_table, save_scores
 from medgen.evaluation.verb import evaluate
 

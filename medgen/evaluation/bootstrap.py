@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEVEL", "bootstrap_mean", "subsample"]
+__all__ = ["LEVEL", "bootstrap_mean", "interval_recipe", "subsample"]
 
 LEVEL = 0.95
 """Nominal coverage of every interval."""
@@ -118,3 +118,8 @@ def _part(rng: np.random.Generator, n: int, share: float) -> npt.NDArray[np.int6
 def _quantiles(draws: Floats, level: float) -> tuple[float, float]:
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval_recipe(method: str, resamples: int, seed: int) -> dict[str, Any]:
+    """What a score's recipe says of its interval."""
+    return {"method": method, "level": LEVEL, "resamples": resamples, "seed": seed} if resamples else {"method": "none"}

@@ -3,7 +3,8 @@
 What a metric function is called with depends on the `kind` of its `MetricSpec`:
 
     paired        f(real [B, C, *S], fake [B, C, *S], *, value_range, mask) -> Tensor [B], one figure per sample
-    distribution  f(real [N, F], fake [M, F]) -> float, of features; of images [N, C, *S] where its plan says on="images"
+    distribution  f(real [N, F], fake [M, F]) -> float, of features; of images [N, C, *S] where its plan says on="images";
+                  where it says labels=True, f(real, fake, labels of real [N], labels asked for [M])
     density       f(log_prob [N], image_spec) -> Tensor [N], one figure per sample
 
 Everything else about it (constants for the recipe, possible values, the least n, warnings) is what it declares with
@@ -23,19 +24,16 @@ import torch
 from torch import Tensor
 
 from medgen.errors import DataError, PluginError
-from medgen.evaluation.bootstrap import LEVEL, bootstrap_mean, subsample
-from medgen.evaluation.features import RANDOM_CONV, Extractor, extract, resized
+from medgen.evaluation.bootstrap import bootstrap_mean, interval_recipe
 from medgen.evaluation.lookup import Metric
-from medgen.evaluation.network import load_extractor
 from medgen.evaluation.paired import Range
 from medgen.evaluation.score import Score
 from medgen.evaluation.ssim import scales_that_fit
 from medgen.registry import ImageSpec, Intensity
 
-__all__ = ["DENSITY", "DISTRIBUTION", "PAIRED", "evaluate_density", "evaluate_pairs", "evaluate_sets", "paired_values"]
+__all__ = ["DENSITY", "PAIRED", "evaluate_density", "evaluate_pairs", "paired_values"]
 
 PAIRED = ("mae", "mse", "psnr", "ssim_global", "ssim", "ms_ssim")
-DISTRIBUTION = ("frechet_distance", "kid", "mmd", "precision", "recall", "density", "coverage")
 DENSITY = ("log_likelihood", "bits_per_dim", "bits_per_dim_model")
 
 _FEW = 10  # below it a percentile interval is rough
@@ -193,112 +191,7 @@ def _mean_score(
     elif bootstrap and n < _FEW:
         notes.append(f"n < {_FEW}: the interval is rough")
     drawn = "samples" if groups is None else f"{n} subjects"
-    interval = _interval(f"percentile bootstrap of the mean over {drawn}", bootstrap, seed)
+    interval = interval_recipe(f"percentile bootstrap of the mean over {drawn}", bootstrap, seed)
     full = {"metric": metric.qualified, **recipe, "n": len(array), "interval": interval}
     text = "; ".join(filter(None, notes))
     return Score(metric.spec.name, float(array.mean()), low, high, len(array), full, metric.spec.better, text, details)
-
-
-def _interval(method: str, resamples: int, seed: int) -> dict[str, Any]:
-    return {"method": method, "level": LEVEL, "resamples": resamples, "seed": seed} if resamples else {"method": "none"}
-
-
-def evaluate_sets(
-    real: Tensor,
-    fake: Tensor,
-    *,
-    value_range: Range,
-    metrics: Sequence[str] | None = None,
-    extractor: str | Extractor = RANDOM_CONV,
-    resize: Sequence[int] | None = None,
-    seed: int = 0,
-    bootstrap: int = 200,
-) -> list[Score]:
-    """Scores of a generated set against a real one.
-
-    Args:
-        real: [N, C, *S], samples that the model was not trained on.
-        fake: [M, C, *S]; figures are comparable at equal N and M only.
-        value_range: (a, b), the interval of the units that the arrays are in; vectors ignore it.
-        metrics: names; by default all of `DISTRIBUTION`.
-        extractor: a name, file or callable as in `load_extractor`, or an `Extractor`.
-        resize: spatial size that both sets are brought to before anything else.
-        seed: of the bootstrap.
-        bootstrap: parts drawn for the intervals; 0 for none. 200 cost about 50 times the figure itself.
-
-    Raises:
-        DataError: sets that do not fit, are too small, or are not finite.
-        ConfigError, UnknownNameError: an extractor that cannot be had, a metric of another kind, or none of this name.
-
-    >>> x = torch.linspace(0, 1, 64 * 9).view(64, 1, 9)
-    >>> print(evaluate_sets(x, x, value_range=(0, 1), metrics=["coverage"], bootstrap=0)[0])
-    coverage 1.000 (higher is better, n=64) ! n = 64 < 100: balls are large and the figure is coarse
-    """
-    _check_sets(real, fake, value_range)
-    chosen = [Metric.find(name, "distribution") for name in (DISTRIBUTION if metrics is None else metrics)]
-    context: dict[str, Any] = {
-        "n_real": len(real),
-        "n_fake": len(fake),
-        "image_size": list(real.shape[1:]),
-        "resize": "none" if resize is None else {"to": list(resize), "how": "cell means down, linear up"},
-        "value_range": list(map(float, value_range)),
-    }
-    if resize is not None:
-        real, fake = resized(real.float(), tuple(resize)), resized(fake.float(), tuple(resize))
-    note = _range_note(real, fake, value_range) if real.dim() > 2 else ""
-    inputs = {"images": (real, fake)}
-    recipes = {"images": context}
-    if any(metric.plan.on == "features" for metric in chosen):
-        net = load_extractor(extractor, real) if isinstance(extractor, str) else extractor
-        inputs["features"] = extract(net, real, value_range), extract(net, fake, value_range)
-        recipes["features"] = {"extractor": net.name, "features": net.dim, **net.recipe, **context}
-    return [_set_score(m, *inputs[m.plan.on], recipes[m.plan.on], note=note, seed=seed, bootstrap=bootstrap) for m in chosen]
-
-
-def _set_score(metric: Metric, real: Tensor, fake: Tensor, recipe: Mapping[str, Any], *, note: str, seed: int, bootstrap: int) -> Score:
-    plan, n, m = metric.plan, len(real), len(fake)
-    if min(n, m) < plan.least:
-        raise DataError(f"metric {metric.spec.name!r} needs at least {plan.least} samples in each set; got {n} real and {m} generated.")
-    value = metric.function(real, fake)
-    if not isinstance(value, float | int):
-        raise PluginError(f"metric {metric.qualified!r} must return a number; got {type(value).__name__}.")
-    share = plan.share(n, m)
-    low, high = subsample(
-        lambda i, j: metric.function(real[torch.from_numpy(i)], fake[torch.from_numpy(j)]),
-        (n, m),
-        value=float(value),
-        share=share or 0.5,
-        resamples=bootstrap if share else 0,
-        seed=seed,
-        limits=plan.limits,
-    )
-    missing = "" if low is not None or not bootstrap else "all parts agree: no interval" if share else "too few samples for an interval"
-    notes = [note, plan.advice(n, m, real[0].numel()), missing]
-    interval = _interval("centred quantiles over random parts of both sets, without replacement", bootstrap if share else 0, seed)
-    if share and bootstrap:
-        interval["share"] = round(share, 6)
-    full = {"metric": metric.qualified, **plan.recipe_for(tuple(real.shape[1:])), **recipe, "interval": interval}
-    return Score(metric.spec.name, float(value), low, high, m, full, metric.spec.better, "; ".join(filter(None, notes)))
-
-
-def _check_sets(real: Tensor, fake: Tensor, value_range: Range) -> None:
-    if real.dim() < 2 or real.shape[1:] != fake.shape[1:]:
-        raise DataError(
-            f"`real` and `fake` must be sets [N, C, *S] of equal sample shape; got {tuple(real.shape)} and {tuple(fake.shape)}."
-        )
-    if not value_range[0] < value_range[1]:
-        raise DataError(f"`value_range` must be (low, high) with low < high; got {value_range}.")
-    for name, value in (("real", real), ("fake", fake)):
-        if not len(value):
-            raise DataError(f"`{name}` must hold at least one sample; got none.")
-        if bad := torch.nonzero(~value.isfinite().flatten(1).all(1))[:, 0].tolist():
-            raise DataError(f"`{name}` must be finite; got NaN or infinity in {len(bad)} samples, the first is number {bad[0]}.")
-
-
-def _range_note(real: Tensor, fake: Tensor, value_range: Range) -> str:
-    parts = []
-    for name, value in (("real", real), ("generated", fake)):
-        share = float(((value < value_range[0]) | (value > value_range[1])).double().mean())
-        if share > 0.01:
-            parts.append(f"{100 * share:.1f} % of {name} values lie outside value_range")
-    return ", ".join(parts)

@@ -12,6 +12,10 @@ __all__ = ["MetricPlan", "metric_plan", "plan_of"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+def _no_details(*_sets: Any) -> Mapping[str, float]:
+    return {}
+
+
 def _no_advice(real: int, fake: int, features: int) -> str:  # noqa: ARG001
     return ""
 
@@ -26,6 +30,8 @@ class MetricPlan:
         least: samples that each set must have; the parts that the bootstrap draws too.
         part: samples in a part at most. Halves are drawn up to this; it bounds the cost of statistics that are quadratic in n.
         on: what a metric of kind "distribution" is called with: the "features" of an extractor [N, F], or the "images" [N, C, *S].
+        labels: of kind "distribution": also called with the classes of both sets, which only conditional models have.
+        details: called as the function is, once, with the full sets: further figures, which the note shows.
         advice: (n real, n fake, F) -> a warning, or "".
     """
 
@@ -34,6 +40,8 @@ class MetricPlan:
     least: int = 1
     part: int = 1000
     on: Literal["features", "images"] = "features"
+    labels: bool = False
+    details: Callable[..., Mapping[str, float]] = _no_details
     advice: Callable[[int, int, int], str] = _no_advice
 
     def share(self, n: int, m: int) -> float:
@@ -53,6 +61,8 @@ def metric_plan(
     least: int = 1,
     part: int = 1000,
     on: Literal["features", "images"] = "features",
+    labels: bool = False,
+    details: Callable[..., Mapping[str, float]] = _no_details,
     advice: Callable[[int, int, int], str] = _no_advice,
 ) -> Callable[[_Function], _Function]:
     """Decorator that gives a metric function its `MetricPlan` (arguments as there), kept in its attribute `medgen_plan`.
@@ -63,7 +73,7 @@ def metric_plan(
     >>> plan_of(mean_gap).limits
     (0, inf)
     """
-    plan = MetricPlan(recipe or {}, limits, least, part, on, advice)
+    plan = MetricPlan(recipe or {}, limits, least, part, on, labels, details, advice)
 
     def attach(function: _Function) -> _Function:
         function.medgen_plan = plan  # type: ignore[attr-defined]

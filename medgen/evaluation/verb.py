@@ -12,10 +12,11 @@ from medgen.data import Dataset
 from medgen.errors import ConfigError
 from medgen.evaluation.features import RANDOM_CONV, Extractor
 from medgen.evaluation.lookup import Metric
-from medgen.evaluation.measure import DISTRIBUTION, evaluate_density, evaluate_pairs, evaluate_sets
+from medgen.evaluation.measure import evaluate_density, evaluate_pairs
 from medgen.evaluation.score import Score
+from medgen.evaluation.sets import DISTRIBUTION, RECOGNITION, evaluate_sets
 from medgen.evaluation.table import save_scores
-from medgen.interfaces import DensityModel, Generator, LatentModel
+from medgen.interfaces import Condition, DensityModel, Generator, LatentModel
 from medgen.registry import find
 from medgen.runs import ConditionSource, Run, batches_of, sample_cells, score
 from medgen.runs.apply import inputs
@@ -93,6 +94,8 @@ def _chosen(run: Run, metrics: Sequence[str] | None, n: int) -> dict[str, list[s
     if metrics is None:
         enough = [name for name in DISTRIBUTION if Metric.find(name, "distribution").plan.least <= n]
         every: dict[str, list[str] | None] = {"distribution": enough, "paired": None, "density": None}
+        if "label" in {slot.name for slot in run.model.conditions} and n >= Metric.find(RECOGNITION, "distribution").plan.least:
+            enough.append(RECOGNITION)
         return {kind: names for kind, names in every.items() if isinstance(run.model, _NEEDS[kind]) and names != []}
     kinds = {name: str(find("medgen_metrics", name).spec.kind) for name in metrics}
     for name, kind in kinds.items():
@@ -107,17 +110,29 @@ def _sets(
     model = run.model
     assert isinstance(model, Generator)
     fake: list[Tensor] = []
+    asked: list[Tensor | None] = []
     condition = ConditionSource(run) if model.conditions else None
-    for _, x, _ in sample_cells(model, 0, n, seed=seed, condition=condition):
+    for _, x, chosen in sample_cells(model, 0, n, seed=seed, condition=condition):
         fake.append(x.cpu().float())
+        asked.append(_labels(chosen))
         progress(sum(map(len, fake)))
     value_range = run.model.image_spec.intensity.range
-    real = dataset.fetch(rows).x
+    held_out = dataset.fetch(rows)
+    real = held_out.x
+    classes, wanted = _labels(held_out.condition), [labels for labels in asked if labels is not None]
+    labels = (classes, torch.cat(wanted)) if classes is not None and len(wanted) == len(asked) else None
     # The real samples were clipped to the window when they were read.
     images = torch.cat(fake)
     if run.model.image_spec.intensity.clip:
         images = images.clamp(*value_range)
-    return evaluate_sets(real, images, value_range=value_range, extractor=extractor or RANDOM_CONV, seed=seed, **options)  # type: ignore[arg-type]
+    net = extractor or RANDOM_CONV
+    return evaluate_sets(real, images, value_range=value_range, extractor=net, labels=labels, seed=seed, **options)  # type: ignore[arg-type]
+
+
+def _labels(condition: Condition) -> Tensor | None:
+    """The classes of all samples; None where one has none."""
+    given = "label" in condition.values and bool(condition.mask("label").all())
+    return condition.values["label"].cpu() if given else None
 
 
 def _pairs(run: Run, dataset: Dataset, rows: Tensor, progress: Progress, **options: object) -> list[Score]:

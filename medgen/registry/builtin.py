@@ -148,6 +148,12 @@ _DC = Reference(
     year=2020,
     url="https://arxiv.org/abs/2002.09797",
 )
+_CAS = Reference(
+    title="Classification Accuracy Score for Conditional Generative Models",
+    authors="Ravuri, Vinyals",
+    year=2019,
+    url="https://arxiv.org/abs/1905.10887",
+)
 
 
 @hookimpl
@@ -174,7 +180,7 @@ def _paired_metrics() -> Iterator[MetricSpec]:
 
 
 def _distribution_metrics() -> Iterator[MetricSpec]:
-    rows: tuple[tuple[str, str, Literal["lower", "higher"], str, Reference], ...] = (
+    rows: tuple[tuple[str, str, Literal["lower", "higher"], str, Reference | None], ...] = (
         ("frechet_distance", "distribution", "lower", "Distance of Gaussians fitted to features.", _FRECHET),
         ("kid", "distribution", "lower", "Squared MMD of features, cubic kernel, unbiased.", _KID),
         ("mmd", "distribution", "lower", "Squared MMD of features, Gaussian kernel of median bandwidth, unbiased.", _MMD),
@@ -182,10 +188,14 @@ def _distribution_metrics() -> Iterator[MetricSpec]:
         ("recall", "prdc", "higher", "Share of real samples among the generated ones.", _PR),
         ("density", "prdc", "higher", "How densely real samples surround the generated ones.", _DC),
         ("coverage", "prdc", "higher", "Share of real samples that have a generated neighbour.", _DC),
+        ("class_recognition", "recognition", "higher", "Share of samples that a classifier of real ones recognises as asked for.", _CAS),
+        ("connected", "shapes", "higher", "Share of samples whose foreground is in one piece.", None),
+        ("volume_ks", "shapes", "lower", "Kolmogorov-Smirnov statistic of the foreground volumes.", None),
     )
     for name, module, better, summary, reference in rows:
         function = f"medgen.evaluation.{module}:{name}"
-        yield MetricSpec(name=name, function=function, kind="distribution", better=better, summary=summary, references=(reference,))
+        references = (reference,) if reference else ()
+        yield MetricSpec(name=name, function=function, kind="distribution", better=better, summary=summary, references=references)
 
 
 def _density_metrics() -> Iterator[MetricSpec]:

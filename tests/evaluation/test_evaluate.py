@@ -14,7 +14,8 @@ from medgen.errors import ConfigError, DataError, PluginError, UnknownNameError
 from medgen.evaluation import evaluate_density, evaluate_pairs, evaluate_sets, metric_plan, paired_values, plan_of
 from medgen.evaluation.distribution import frechet_distance
 from medgen.evaluation.features import RandomConv, extract
-from medgen.evaluation.measure import DENSITY, DISTRIBUTION, PAIRED
+from medgen.evaluation.measure import DENSITY, PAIRED
+from medgen.evaluation.sets import DISTRIBUTION, RECOGNITION
 from medgen.ops import philox_normal, philox_uniform
 from medgen.registry import ImageSpec, Intensity, MetricSpec, find, get_host, resolve
 from medgen.registry.host import Declared
@@ -29,7 +30,7 @@ X, Y = uniform(120, 1, 16, 16), uniform(120, 1, 16, 16, seed=1)
 
 def test_every_declared_metric_resolves_and_has_a_summary():
     items = [i for i in get_host().items("medgen_metrics") if i.distribution == "medgen"]
-    assert {i.spec.name for i in items} == {*PAIRED, *DISTRIBUTION, *DENSITY, "psnr_image_max"}
+    assert {i.spec.name for i in items} == {*PAIRED, *DISTRIBUTION, *DENSITY, "psnr_image_max", RECOGNITION, "connected", "volume_ks"}
     for item in items:
         function = resolve(item.spec.function, owner=item.owner)
         assert function.__name__ == item.spec.name

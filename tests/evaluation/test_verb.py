@@ -13,7 +13,8 @@ import medgen
 from medgen.data import from_arrays
 from medgen.errors import ConfigError, DataError, RunError, UnknownNameError
 from medgen.evaluation import evaluate, evaluate_pairs
-from medgen.evaluation.measure import DENSITY, DISTRIBUTION
+from medgen.evaluation.measure import DENSITY
+from medgen.evaluation.sets import DISTRIBUTION
 from medgen.evaluation.table import load_scores
 from medgen.interfaces import Generator
 from medgen.runs import ConditionSource, open_run
