@@ -7,16 +7,19 @@ from medgen.nn.encoder import Decoder, Encoder, level_shapes
 from medgen.nn.film import FilmBlock, TimeEmbedding, sinusoids
 from medgen.nn.inference import InferenceNet, fast_bfloat16
 from medgen.nn.layers import ResidualBlock, Resize, conv, group_norm
+from medgen.nn.parzen import BandwidthRule, Parzen
 from medgen.nn.unet import ResidualMLP, UNet, time_net
 
 __all__ = [
     "EMA",
+    "BandwidthRule",
     "ConditionEmbedding",
     "ConditionImages",
     "Decoder",
     "Encoder",
     "FilmBlock",
     "InferenceNet",
+    "Parzen",
     "ResidualBlock",
     "ResidualMLP",
     "Resize",
