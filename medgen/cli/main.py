@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Train and use a model": {
         "train": "train a family on your data, or resume a run",
         "sample": "draw samples from a run",
+        "reject": "draw from a run's density within ranges or at a temperature, by rejection",
         "reconstruct": "encode and decode images with a run",
         "inpaint": "fill in regions of images with a run",
         "score": "log-density of images under a run",

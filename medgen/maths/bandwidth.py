@@ -70,8 +70,8 @@ def bandwidth_scale(points: Tensor, kind: BandwidthKind) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(torch.atleast_2d(wide.mT.cov()))
         if int(failed) or not bool((factor.diagonal() > 1e-7 * wide.std(0)).all()):
             raise DataError(
-                f"the covariance of {points.shape[0]} points in {points.shape[1]} dimensions is singular: columns are constant or depend on "
-                'each other, or there are too few points. Use the kind "diagonal" or "scalar", or fewer dimensions.'
+                f"the covariance of {points.shape[0]} points in {points.shape[1]} dimensions is singular: columns are constant or "
+                'depend on each other, or there are too few points. Use the kind "diagonal" or "scalar", or fewer dimensions.'
             )
         return factor
     sd = wide.std(0)
