@@ -181,7 +181,7 @@ def _serve(work: Work, pipe: Any) -> None:
 def _received(pipe: Any) -> Cell:
     try:
         answer = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         raise MedgenError("a process of the rejection sampler died; what is on disk is whole, so that the same call goes on.") from None
     if isinstance(answer, Exception):
         raise answer
