@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from medgen.errors import ConfigError, DataError
@@ -155,6 +154,8 @@ def leave_one_out_factor(points: Tensor, scale: Tensor) -> float:
     >>> round(leave_one_out_factor(x, bandwidth_scale(x, "absolute")), 2)
     2.0
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and building a model does not need it
+
     if len(points) < 2:
         raise DataError(f"the leave-one-out likelihood needs at least two points; got {len(points)}.")
 

@@ -165,7 +165,7 @@ class TestAcceptance:
         assert found.acceptance == 1.0
 
     def test_conditions_that_nothing_meets(self, p):
-        with pytest.raises(ConfigError, match="none of its pilot's proposals .* for ever"):
+        with pytest.raises(ConfigError, match=r"none of its pilot's proposals .* for ever"):
             reject(Target(p, keep=[within(0, low=1e6)]), n=10)
 
 
@@ -234,7 +234,7 @@ class TestTargets:
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
-        (lambda p: reject(p), ConfigError, "`n` must be given"),
+        (reject, ConfigError, "`n` must be given"),
         (lambda p: reject(p, n=3, seed=-1), ConfigError, "`seed` in"),
         (lambda p: reject(p, n=3, cell=0), ConfigError, "`cell` must be"),
         (lambda p: reject(p, n=3, devices=0), ConfigError, "`devices` must be at least 1"),

@@ -141,7 +141,7 @@ def test_killed_it_goes_on_to_the_same_bytes(tmp_path):
             kills += 1
         child.wait()
     assert kills == 2, "it ended before it could be killed"
-    assert not json.loads(note.read_text())["tally"]["rows"] == 10_000
+    assert json.loads(note.read_text())["tally"]["rows"] != 10_000
     for name in ("cut", "whole"):
         assert start(name).wait(timeout=120) == 0
     assert (tmp_path / "cut" / "points.npy").read_bytes() == (tmp_path / "whole" / "points.npy").read_bytes()
