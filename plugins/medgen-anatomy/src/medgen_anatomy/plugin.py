@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import medgen
 
-__all__ = ["medgen_commands", "medgen_families"]
+__all__ = ["medgen_commands", "medgen_datasets", "medgen_families"]
 
 _PARZEN = medgen.Reference(
     title="On Estimation of a Probability Density Function and Mode",
@@ -42,3 +42,20 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
 def medgen_commands() -> Iterator[medgen.CommandSpec]:
     """medgen anatomy."""
     yield medgen.CommandSpec(name="anatomy", run="medgen_anatomy.cli.main:run", summary="valid shapes: densify, correct, smooth, measure")
+
+
+@medgen.hookimpl
+def medgen_datasets() -> Iterator[medgen.DatasetSpec]:
+    """Label maps cut from meshes of ventricles."""
+    yield medgen.DatasetSpec(
+        name="lv_meshes",
+        factory="medgen_anatomy.meshes:lv_meshes",
+        summary="2-D short-axis label maps (background, MYO, LV) cut from meshes of left ventricles, with position, areas and volumes.",
+        options={
+            "path": ("", "File .npz of meshes; by default lv_mesa_pca/lv_mesa_ed_dev.npz below the folder MEDGEN_DATA."),
+            "size": (64, "Pixels per side."),
+            "spacing": (1.75, "mm per pixel."),
+            "slices": (8, "Slices per heart, evenly spaced from base to apex."),
+            "hearts": (0, "How many hearts, the first of the file; 0 for all."),
+        },
+    )

@@ -11,7 +11,9 @@ from medgen.registry import suggestion
 __all__ = ["COMMANDS", "run"]
 
 # command -> one line. A command is the module `medgen_anatomy.cli.<command>` and its `run(argv) -> exit code`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "indices": "clinical indices of the left ventricle from two label volumes",
+}
 
 
 def run(argv: Sequence[str]) -> int:
