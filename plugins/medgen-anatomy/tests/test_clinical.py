@@ -115,7 +115,8 @@ def test_the_command_reads_voxel_sizes_from_headers(files, capsys):
     ("words", "message"),
     [
         (["--labels", "LV=2", "MYO=1"], "must hold label myocardium 1"),
-        (["--labels", "LV=2"], "LV and MYO must differ"),
+        (["--labels", "LV=2"], "must be different labels; got 2"),
+        (["--labels", "LV=1", "MYO=1"], "LV and MYO must differ"),
         (["--labels", "RV=1"], "must be given as LV=NUMBER"),
         (["--height", "-1"], "`height` must be a positive number"),
     ],

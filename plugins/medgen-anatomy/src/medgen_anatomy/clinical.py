@@ -143,6 +143,8 @@ def indices(
     Raises:
         DataError: not a label volume, a structure that is missing, or sizes as in `indices_from`.
     """
+    if cavity == myocardium:
+        raise DataError(f"`cavity` and `myocardium` must be different labels; got {cavity} for both.")
     sizes = [structure_volume(ed, spacing, cavity), structure_volume(es, es_spacing or spacing, cavity)]
     muscle = structure_volume(ed, spacing, myocardium)
     if not sizes[0] or not muscle:

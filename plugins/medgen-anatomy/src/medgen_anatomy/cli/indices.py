@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from medgen.cli.common import make_parser, print_json, print_table
 from medgen.cli.options import parse
-from medgen.errors import ConfigError
+from medgen_anatomy.cli.labels import label_numbers
 
 __all__ = ["run"]
 
@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--bsa", type=float, metavar="M2", help="body surface area in m^2; adds the indices per area and the cardiac index")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parse(parser, argv)
-    numbers = _numbers(options.labels)
+    numbers = {"LV": 3, "MYO": 2} | label_numbers(options.labels)
 
     from medgen_anatomy.clinical import UNITS, indices
     from medgen_anatomy.volumes import read_label_volume
@@ -52,20 +52,3 @@ def run(argv: Sequence[str]) -> int:
     else:
         print_table(("index", "value", "unit"), [(name, f"{value:.1f}", UNITS[name]) for name, value in found.known().items()])
     return 0
-
-
-def _numbers(words: list[str] | None) -> dict[str, int]:
-    """Words "LV=2" over the defaults.
-
-    >>> _numbers(["LV=2", "MYO=1"])
-    {'LV': 2, 'MYO': 1}
-    """
-    numbers = {"LV": 3, "MYO": 2}
-    for word in words or []:
-        name, _, number = word.partition("=")
-        if name not in numbers or not number.isdigit() or number == "0":
-            raise ConfigError(f"--labels must be given as LV=NUMBER and MYO=NUMBER, numbers above 0; got {word!r}.")
-        numbers[name] = int(number)
-    if numbers["LV"] == numbers["MYO"]:
-        raise ConfigError(f"--labels LV and MYO must differ; got LV={numbers['LV']} and MYO={numbers['MYO']}.")
-    return numbers
