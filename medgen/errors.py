@@ -67,8 +67,8 @@ class NonFiniteError(MedgenError, ArithmeticError):
 
 
 class NativeOpsError(MedgenError, RuntimeError):
-    """MEDGEN_OPS=native, and the native ops cannot be had."""
+    """MEDGEN_OPS=native, and a native library cannot be had."""
 
 
 class NativeOpsWarning(UserWarning):
-    """The native ops could not be built; the PyTorch reference runs."""
+    """A native library could not be built; the reference runs."""

@@ -20,7 +20,7 @@ _STATES = {
     "installed": "native, installed ahead of time",
     "cache": "native, built earlier",
     "built": "native, built just now",
-    "buildable": "native, not built yet: the first use of an op builds it, or medgen doctor --ops",
+    "buildable": "native, not built yet: the first use builds it, or medgen doctor --ops",
     "failed": "reference, because the build failed (tried again by medgen doctor --ops, in a day, or when sources or compiler change)",
     "none": "reference",
 }
@@ -92,7 +92,9 @@ def inspect(host: Host, *, load: bool) -> Report:
     except native.ToolchainError as error:
         compiler = f"none: {error}"
     extensions = [item.spec for item in host.items("medgen_extensions")]
-    wanted = [(device, name) for name in dict.fromkeys(("", *(spec.name for spec in extensions))) for device in _DEVICES]
+    modules = {spec.name for spec in extensions if spec.kind == "module"}
+    names = dict.fromkeys(("", *(spec.name for spec in extensions)))
+    wanted = [(device, name) for name in names for device in (_DEVICES[:1] if name in modules else _DEVICES)]
     libraries = tuple(_loaded(*one) if load else _seen(*one, policy) for one in wanted)
     if not load:
         return Report(policy, compiler, libraries, None)

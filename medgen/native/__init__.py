@@ -6,7 +6,7 @@ Importing this needs the standard library alone, so that setup.py and `medgen do
 from medgen.native.explain import why_not_native
 from medgen.native.extension import Extension
 from medgen.native.jit import BuildError, build, compile_into
-from medgen.native.loader import Outcome, load, loaded
+from medgen.native.loader import Outcome, load, load_module, loaded
 from medgen.native.locate import Place, locate
 from medgen.native.policy import Policy, policy
 from medgen.native.toolchain import ToolchainError, compiler, plan_of
@@ -22,6 +22,7 @@ __all__ = [
     "compile_into",
     "compiler",
     "load",
+    "load_module",
     "loaded",
     "locate",
     "plan_of",

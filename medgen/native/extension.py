@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from medgen.errors import MedgenError
 from medgen.native.policy import Device
@@ -20,14 +22,20 @@ class Extension:
     """A plugin's library before it is built.
 
     Args:
-        name: of the library, and of its ops' namespace.
+        name: of the library, and of its ops' namespace or Python module.
         folder: of the package; its headers are searched.
         sources: files in it.
+        kind: "ops" of torch, or a pybind11 "module".
     """
 
     name: str
     folder: Path
     sources: tuple[Path, ...]
+    kind: Literal["ops", "module"] = "ops"
+
+    def filename(self, device: Device) -> str:
+        """Of the library that is installed ahead of time in `folder`. That of a module serves one version of Python."""
+        return f"lib{self.name}_{sysconfig.get_config_var('SOABI') if self.kind == 'module' else device}.so"
 
     def has(self, device: Device) -> bool:
         """Whether anything is compiled for a device."""
@@ -69,4 +77,4 @@ def extension(name: str) -> Extension:
         raise ToolchainError(
             f"{missing[0]} of extension {declared.owner} is not installed; its pyproject.toml must list it as package data"
         )
-    return Extension(spec.name, folder, sources)
+    return Extension(spec.name, folder, sources, spec.kind)

@@ -26,6 +26,7 @@ class Place:
         library: the file, where there is one.
         reason: why there is none.
         plan: how to build it, where it can be.
+        kind: "ops", or a Python "module".
     """
 
     device: Device
@@ -33,6 +34,7 @@ class Place:
     library: Path | None = None
     reason: str = ""
     plan: Plan | None = None
+    kind: Literal["ops", "module"] = "ops"
 
 
 def locate(device: Device, wanted: Policy, *, extension: str = "", installed: bool = True) -> Place:
@@ -52,25 +54,26 @@ def locate(device: Device, wanted: Policy, *, extension: str = "", installed: bo
             plugin.sources_for(device)
     except ToolchainError as error:
         return Place(device, "none", reason=str(error))
-    library = plugin.folder / f"lib{plugin.name}_{device}.so" if plugin else Path(__file__).parent / f"libmedgen_{device}.so"
+    kind = plugin.kind if plugin else "ops"
+    library = plugin.folder / plugin.filename(device) if plugin else Path(__file__).parent / f"libmedgen_{device}.so"
     if installed and library.is_file():
-        return Place(device, "installed", library)
+        return Place(device, "installed", library, kind=kind)
     try:
         plan = plan_of(device, wanted, extension=plugin)
     except (ToolchainError, OSError) as error:
         found = _without_compiler(wanted, plugin) if device == "cpu" else None
-        return Place(device, "cache", found) if found else Place(device, "none", reason=str(error))
+        return Place(device, "cache", found, kind=kind) if found else Place(device, "none", reason=str(error))
     try:
         found = cached(plan, wanted.cache)
     except OSError as error:
         return Place(device, "none", reason=f"the cache {wanted.cache} cannot be read ({error}); set MEDGEN_CACHE to a folder that can")
     if found:
-        return Place(device, "cache", found, plan=plan)
+        return Place(device, "cache", found, plan=plan, kind=kind)
     if reason := failure(plan, wanted.cache):
-        return Place(device, "failed", reason=reason, plan=plan)
+        return Place(device, "failed", reason=reason, plan=plan, kind=kind)
     if not wanted.jit:
         return Place(device, "none", reason="no built library was found, and MEDGEN_JIT=0 forbids to build one", plan=plan)
-    return Place(device, "buildable", plan=plan)
+    return Place(device, "buildable", plan=plan, kind=kind)
 
 
 def _without_compiler(wanted: Policy, plugin: plugins.Extension | None) -> Path | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-__all__ = ["ABI", "ISAS", "Plan", "Unit", "cpu_plan", "cuda_plan", "extension_plan", "host_isas", "host_plan"]
+__all__ = ["ABI", "ISAS", "Plan", "Unit", "cpu_plan", "cuda_plan", "extension_plan", "host_isas", "host_plan", "module_plan"]
 
 ABI = "0x020b000000000000ULL"
 """TORCH_TARGET_VERSION: the library runs on this torch, 2.11, and every later one."""
@@ -199,6 +199,34 @@ def extension_plan(
     flags = _cuda_flags(archs, extra) if archs else (*_COMMON, *_KERNEL, *ISAS[isa], f"-DTORCH_TARGET_VERSION={ABI}", *extra)
     units = tuple(Unit(source, f"{'_'.join(source.relative_to(folder).parts)}.o", flags) for source in sources)
     return replace(base, name=f"{name}_{'cuda' if archs else 'cpu'}", units=units, root=folder, shared=(base.root,))
+
+
+def module_plan(
+    name: str,
+    folder: Path,
+    sources: Sequence[Path],
+    *,
+    compiler: Sequence[str],
+    folders: Sequence[Path],
+    versions: Mapping[str, str],
+    isa: str = "base",
+    extra: Sequence[str] = (),
+) -> Plan:
+    """A pybind11 module of a plugin, without torch.
+
+    Args:
+        name: of the library, which says for which Python it is: the content of such a library depends on that.
+        folder: of the plugin's package; its headers are searched.
+        sources: files in it.
+        compiler: words of a C++20 compiler; empty where there is none.
+        folders: of the headers of Python and pybind11.
+        versions: of the compiler and pybind11.
+        isa: key of `ISAS`.
+        extra: further flags.
+    """
+    flags = (*_COMMON, *_KERNEL, *ISAS[isa], "-pthread", *extra)
+    units = tuple(Unit(source, f"{'_'.join(source.relative_to(folder).parts)}.o", flags) for source in sources)
+    return Plan(name, tuple(compiler), units, folder, tuple(folders), link=("-shared", "-pthread", *extra), versions=dict(versions))
 
 
 def host_plan(

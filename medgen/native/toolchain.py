@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
+import sysconfig
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medgen.native.plan import ISAS, Plan, cpu_plan, cuda_plan, extension_plan, host_isas
+from medgen.native.plan import ISAS, Plan, cpu_plan, cuda_plan, extension_plan, host_isas, module_plan
 from medgen.native.policy import Device, Policy
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ def plan_of(device: Device, wanted: Policy, *, every_isa: bool = False, extensio
         ToolchainError: something is missing.
     """
     chosen = () if extension is None else extension.sources_for(device)  # first: nothing to compile needs no compiler
+    if extension is not None and extension.kind == "module":
+        words = compiler(wanted)
+        headers, versions = _module_headers()
+        return _module(extension, wanted, words, headers, {**_versions("compiler", words), **versions}, every_isa=every_isa)
     torch = _torch()
     if device == "cpu":
         words = compiler(wanted)
@@ -51,6 +57,8 @@ def plan_of(device: Device, wanted: Policy, *, every_isa: bool = False, extensio
 
 def plan_without_compiler(wanted: Policy, extension: Extension | None = None) -> Plan:
     """The CPU plan whose content tells whether a library found in the cache is the one that a compiler would make here."""
+    if extension is not None and extension.kind == "module":
+        return _module(extension, wanted, (), (), {})
     isas = host_isas(_cpu_flags())
     plan = cpu_plan(sources(), compiler=(), torch=Path(), isas=isas, extra=wanted.flags)
     return _of(plan, extension, () if extension is None else extension.sources_for("cpu"), wanted, isa=isas[0])
@@ -64,6 +72,33 @@ def _of(
         return plan
     extra = () if archs else wanted.flags
     return extension_plan(plan, extension.name, extension.folder, chosen, isa=isa, archs=archs, extra=extra)
+
+
+def _module(
+    extension: Extension,
+    wanted: Policy,
+    words: Sequence[str],
+    headers: Sequence[Path],
+    versions: Mapping[str, str],
+    *,
+    every_isa: bool = False,
+) -> Plan:
+    """Of a pybind11 module."""
+    name = extension.filename("cpu").removeprefix("lib").removesuffix(".so")
+    isa = "base" if every_isa else host_isas(_cpu_flags())[0]
+    settings: dict[str, Any] = {"compiler": words, "folders": headers, "versions": versions, "isa": isa, "extra": wanted.flags}
+    return module_plan(name, extension.folder, extension.sources_for("cpu"), **settings)
+
+
+def _module_headers() -> tuple[tuple[Path, ...], dict[str, str]]:
+    """Folders of the headers of Python and pybind11, and the version of the latter."""
+    spec = importlib.util.find_spec("pybind11")
+    if spec is None or not spec.origin:
+        raise ToolchainError("pybind11 is not installed; pip install pybind11")
+    python = Path(sysconfig.get_paths()["include"])
+    if not (python / "Python.h").is_file():
+        raise ToolchainError(f"the headers of Python are not installed ({python}/Python.h; apt install python3-dev)")
+    return (Path(spec.origin).parent / "include", python), {"pybind11": metadata.version("pybind11")}
 
 
 def sources() -> Path:

@@ -254,16 +254,19 @@ class ExtensionSpec:
     """A plugin's own C++/CUDA sources, built by the same machinery as medgen's.
 
     Args:
-        name: of the library and of its ops' namespace, torch.ops.NAME; [a-z][a-z0-9_]*.
+        name: of the library and of its ops' namespace, torch.ops.NAME, or of the Python module; [a-z][a-z0-9_]*.
         package: importable package that contains the sources.
         sources: .cpp, .cc and .cu files inside the package; headers beside them are found.
-        module: where a `medgen.ops.OpLibrary` defines the ops; `medgen doctor --ops` imports it to list them.
+        kind: "ops" (of torch, on its stable interface) or "module" (a plain pybind11 module of .cpp and .cc files, without torch, that
+            `medgen.native.load_module` imports).
+        module: where a `medgen.ops.OpLibrary` defines the ops; `medgen doctor --ops` imports it to list them. Empty for a "module".
         summary: one line.
     """
 
     name: str
     package: str
     sources: tuple[str, ...]
+    kind: Literal["ops", "module"] = "ops"
     module: str = ""
     summary: str = ""
     api_version: int = API_VERSION
@@ -279,5 +282,12 @@ class ExtensionSpec:
             if path.suffix not in (".cpp", ".cc", ".cu") or path.is_absolute() or ".." in path.parts:
                 what = f"`sources` of extension {self.name!r}"
                 raise ConfigError(f"{what} must be .cpp, .cc or .cu files inside its package; got {source!r}.")
+        if self.kind not in ("ops", "module"):
+            raise ConfigError(f"`kind` of extension {self.name!r} must be 'ops' or 'module'; got {self.kind!r}.")
+        if self.kind == "module" and (self.module or any(source.endswith(".cu") for source in self.sources)):
+            raise ConfigError(
+                f"extension {self.name!r} of kind 'module' must have .cpp and .cc sources only and no `module`, since it defines no ops; "
+                f"got {self.sources!r} and {self.module!r}."
+            )
         if self.name in _RESERVED:
             raise ConfigError(f"the name of an extension is its ops' namespace, and {self.name!r} is taken; choose another.")

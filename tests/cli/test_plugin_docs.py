@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "plugins.md").read_text()
 BLOCKS = re.findall(r"^```(?:python|cpp)\n(?:#|//) (\S+(?: \S+)?)\n(.*?)^```$", TEXT, flags=re.M | re.S)
 NEW = {name.removeprefix("new: "): code for name, code in BLOCKS if name.startswith("new: ")}
+MODULE = ("module/plugin.py", "module/csrc/counts.cpp", "module/counts.py")
 EXCERPTS = [(name, code) for name, code in BLOCKS if not name.startswith("new: ")]
 
 
@@ -31,7 +32,7 @@ def written(tmp_path_factory) -> Path:
 
 def test_every_snippet_names_its_file():
     assert len(BLOCKS) == len(re.findall(r"^```(?:python|cpp)$", TEXT, flags=re.M))
-    assert set(NEW) == {"plugin.py", "config.py", "cli.py", "data.py", "metrics.py", "migrations.py", "setup.py"}
+    assert set(NEW) == {"plugin.py", "config.py", "cli.py", "data.py", "metrics.py", "migrations.py", "setup.py", *MODULE}
 
 
 @pytest.mark.parametrize(("name", "code"), EXCERPTS, ids=[f"{n} {name}" for n, (name, _) in enumerate(EXCERPTS)])
@@ -57,6 +58,18 @@ def test_its_dataset_metric_and_command(tmp_path):
     assert "mean_gap" in done.stdout
     assert site.medgen("rings", "Anna", **only).stdout == "hello, Anna\n"
     assert "From plugins:\n  rings" in site.medgen("--help", **only).stdout
+
+
+@pytest.mark.parametrize("ops", ["reference", pytest.param("native", marks=pytest.mark.slow)])
+def test_its_module(tmp_path, ops):
+    if ops == "native" and not shutil.which("c++"):
+        pytest.skip("there is no C++ compiler")
+    site = fakes.Site(tmp_path).add("medgen-mine", NEW[MODULE[0]], counts=NEW[MODULE[2]])
+    (tmp_path / "medgen_mine" / "csrc").mkdir()
+    (tmp_path / "medgen_mine" / "csrc" / "counts.cpp").write_text(NEW[MODULE[1]])
+    code = "import numpy as np; from medgen_mine.counts import ones; print(ones(np.arange(10) > 6))"
+    done = site.python(code, MEDGEN_PLUGINS="medgen-mine", MEDGEN_OPS=ops, MEDGEN_CACHE=str(tmp_path / "cache"))
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
 
 
 def test_its_runtime_fields():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import medgen
 
-__all__ = ["medgen_commands", "medgen_datasets", "medgen_families"]
+__all__ = ["medgen_commands", "medgen_datasets", "medgen_extensions", "medgen_families"]
 
 _PARZEN = medgen.Reference(
     title="On Estimation of a Probability Density Function and Mode",
@@ -58,4 +58,16 @@ def medgen_datasets() -> Iterator[medgen.DatasetSpec]:
             "slices": (8, "Slices per heart, evenly spaced from base to apex."),
             "hearts": (0, "How many hearts, the first of the file; 0 for all."),
         },
+    )
+
+
+@medgen.hookimpl
+def medgen_extensions() -> Iterator[medgen.ExtensionSpec]:
+    """The measures of label maps."""
+    yield medgen.ExtensionSpec(
+        name="medgen_anatomy_maps",
+        package="medgen_anatomy",
+        sources=("csrc/measures.cpp", "csrc/module.cpp"),
+        kind="module",
+        summary="Holes, islands, gaps, dents and contacts of label maps",
     )
