@@ -6,6 +6,7 @@ House form of a message: what was expected, what came, how to fix it.
 from __future__ import annotations
 
 __all__ = [
+    "CollapseWarning",
     "ConditionError",
     "ConfigError",
     "DataError",
@@ -72,3 +73,7 @@ class NativeOpsError(MedgenError, RuntimeError):
 
 class NativeOpsWarning(UserWarning):
     """A native library could not be built; the reference runs."""
+
+
+class CollapseWarning(UserWarning):
+    """Adversarial training looks lost: the discriminator is always right, or the samples are all alike."""

@@ -27,6 +27,8 @@ class Phase:
         validate: its loss can be evaluated without gradients, on validation data.
         optimizer: overrides of the training configuration: "optimizer", "lr", "betas", "weight_decay".
         after: called after each update, e.g. to clip a critic's weights.
+        watch: called at each logged step with its number and the phase's logged scalars by name, means over all devices; true ends training
+            after this step, as early stopping does.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Phase:
     validate: bool = True
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     after: Callable[[], None] | None = None
+    watch: Callable[[int, Mapping[str, float]], bool] | None = None
 
 
 class PreparesOnData(ABC):

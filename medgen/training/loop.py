@@ -110,7 +110,9 @@ class Loop:
             values = self._step(batches)
             position.step += 1
             if position.step % config.log_every == 0 or position.step in (1, self.total):
-                self._log(log, "train", {**self._mean_over_ranks(values), ("", "lr"): self._lr(position.step - 1)})
+                values = self._mean_over_ranks(values)
+                self._log(log, "train", {**values, ("", "lr"): self._lr(position.step - 1)})
+                self._watch(values)
             if position.step % validate_every == 0 or position.step == self.total:
                 self._validate(log, progress)
             if position.step % checkpoint_every == 0 or position.step == self.total or position.stopped or interrupt.asked:
@@ -221,6 +223,13 @@ class Loop:
         self._log(log, "val", values)
         progress.say(f"step {self.position.step}: validation {_note(values)}{'' if improved else '  (no improvement)'}")
 
+    def _watch(self, values: Values) -> None:
+        """Phases hear what they log, and may ask to stop. The values are those of all ranks, so that all agree."""
+        for phase in self.phases:
+            own = {name: value for (player, name), value in values.items() if player == phase.name}
+            if phase.watch is not None and own and phase.watch(self.position.step, own):
+                self.position.stopped = True
+
     def _track(self, value: float) -> bool:
         """Early stopping; true where `value` is the best so far."""
         position = self.position
@@ -228,7 +237,7 @@ class Loop:
             position.best, position.best_step, position.stale = value, position.step, 0
             return True
         position.stale += 1
-        position.stopped = bool(self.config.patience) and position.stale >= self.config.patience
+        position.stopped |= bool(self.config.patience) and position.stale >= self.config.patience
         return False
 
     def _save(self) -> None:

@@ -1,0 +1,270 @@
+"""Remedies against their formulas, discriminators of every shape, the game and its alarm."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from medgen.errors import CollapseWarning, ConfigError
+from medgen.interfaces import Noise, Step
+from medgen.nn.adversarial import (
+    CollapseAlarm,
+    Discriminator,
+    Game,
+    InstanceNoise,
+    Judgement,
+    MinibatchDiscrimination,
+    MultiScaleDiscriminator,
+    VirtualBatchNorm,
+    adversarial_loss,
+    diversity,
+    feature_matching,
+    players,
+)
+
+SHAPES = {0: (), 1: (13,), 2: (9, 12), 3: (5, 6, 7)}
+
+
+def step(n, number=0, total=10, seed=0):
+    return Step(number, total, Noise(seed, torch.arange(n)))
+
+
+def test_minibatch_discrimination_against_a_loop():
+    layer = MinibatchDiscrimination(4, kernels=3, width=2)
+    f = torch.randn(5, 4)
+    t = layer.weight.view(4, 3, 2)
+    wanted = torch.zeros(5, 3)
+    for i in range(5):
+        for k in range(3):
+            for j in range(5):
+                if i != j:
+                    wanted[i, k] += torch.exp(-(f[i] @ t[:, k] - f[j] @ t[:, k]).abs().sum())
+    layer.bias.data = torch.tensor([0.1, 0.2, 0.3])
+    torch.testing.assert_close(layer(f), torch.cat((f, wanted + layer.bias), 1))
+
+
+def test_a_collapsed_batch_has_larger_statistics():
+    layer = MinibatchDiscrimination(4, kernels=6)
+    diverse, collapsed = torch.randn(8, 4), torch.randn(1, 4).expand(8, 4)
+    assert (layer(collapsed)[:, 4:] > layer(diverse)[:, 4:]).all()
+    torch.testing.assert_close(layer(collapsed)[:, 4:], torch.full((8, 6), 7.0))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=str)
+def test_virtual_batch_norm_against_its_formula(shape):
+    r, layer = 3, VirtualBatchNorm(2, reference=3)
+    layer.weight.data, layer.bias.data = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 0.0])
+    x = torch.randn(7, 2, *shape) * 3 + 1
+    got = layer(x)
+    for i in range(7):
+        for c in range(2):
+            ref, own = x[:r, c].flatten(), x[i, c].flatten()
+            mean, square = ref.mean(), ref.square().mean()
+            if i >= r:
+                mean, square = (r * mean + own.mean()) / (r + 1), (r * square + own.square().mean()) / (r + 1)
+            wanted = (x[i, c] - mean) / (square - mean**2 + 1e-5).sqrt() * layer.weight[c] + layer.bias[c]
+            torch.testing.assert_close(got[i, c], wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_virtual_batch_norm_does_not_see_the_rest_of_the_batch():
+    layer, reference, x = VirtualBatchNorm(3, reference=4), torch.randn(4, 3, 5), torch.randn(6, 3, 5)
+    whole = layer(torch.cat((reference, x)))[4:]
+    for i in range(6):
+        torch.testing.assert_close(layer(torch.cat((reference, x[i : i + 1])))[4:], whole[i : i + 1])
+
+
+def test_feature_matching():
+    real = [torch.randn(6, 3), torch.randn(6, 2, 4)]
+    assert all(feature_matching(real, real, d) == 0 for d in ("squared", "absolute", "paired"))
+    assert feature_matching(real, [f.flip(0) for f in real]).item() == pytest.approx(0.0, abs=1e-10), "means, not pairs"
+    fake = [torch.randn(4, 3, requires_grad=True), torch.randn(4, 2, 4)]
+    gaps = [(a.mean(0) - b.mean(0)).flatten() for a, b in zip(real, fake, strict=True)]
+    torch.testing.assert_close(feature_matching(real, fake), sum(g.square().sum() for g in gaps) / 2)
+    torch.testing.assert_close(feature_matching(real, fake, "absolute"), sum(g.abs().mean() for g in gaps) / 2)
+    assert torch.autograd.grad(feature_matching(real, fake), fake[0])[0].abs().sum() > 0
+
+
+@given(sigma=st.floats(0.01, 3), until=st.floats(0.05, 1), t=st.floats(0, 1))
+@settings(max_examples=50)
+def test_instance_noise_falls_to_zero(sigma, until, t):
+    noise = InstanceNoise(sigma, until)
+    assert noise.at(0.0) == sigma
+    assert noise.at(1.0) == 0.0
+    assert 0 <= noise.at(t) <= sigma
+    assert (noise.at(t) == 0) == (t >= until)
+
+
+def test_instance_noise_has_its_sd_and_is_a_function_of_the_sample():
+    noise, x = InstanceNoise(0.5), torch.ones(4000, 2)
+    own = Noise(3, torch.arange(4000))
+    got = noise.add(x, 0.5, own, 1)
+    assert (got - x).std().item() == pytest.approx(0.25, rel=0.03)
+    assert torch.equal(noise.add(x[5:6], 0.5, own[5], 1), got[5:6])
+    assert noise.add(x, 1.0, own, 1) is x
+
+
+def test_diversity():
+    x = torch.randn(500, 3)
+    assert diversity(0.5 * x, x).item() == pytest.approx(0.5)
+    assert diversity(x, torch.ones(4, 3)).item() == 1.0
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=str)
+@pytest.mark.parametrize("norm", ["none", "batch", "instance", "group"])
+@pytest.mark.parametrize("kind", ["image", "patch"])
+def test_discriminators_of_every_shape(shape, norm, kind):
+    made = Discriminator(2, shape, [4, 6, 8], kind=kind, embedding=3, norm=norm, spectral=True)
+    x, e = torch.randn(4, 2, *shape), torch.randn(4, 3)
+    said = made(x, e)
+    assert said.score.shape == (4,)
+    assert len(said.features) == 3
+    assert said.logits[0].shape[:2] == (4, 1)
+    assert (said.logits[0].dim() == 2 + len(shape)) == (kind == "patch" or not shape)
+    assert (made(x, e + 1).score != said.score).all(), "it sees its condition"
+    said.score.sum().backward()
+    assert all(p.grad is not None for p in made.parameters())
+
+
+def test_a_patch_is_70_wide():
+    made = Discriminator(1, (160, 160), [4, 4, 4, 4], kind="patch")
+    for p in made.parameters():
+        nn.init.constant_(p, 0.1)
+    x = torch.zeros(1, 1, 160, 160, requires_grad=True)
+    logits = made(x).logits[0]
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    seen = x.grad[0, 0] != 0
+    assert (int(seen.any(0).sum()), int(seen.any(1).sum())) == (70, 70)
+
+
+@pytest.mark.parametrize("shape", [(16,), (16, 12), (8, 8, 4)], ids=str)
+def test_several_scales(shape):
+    made = MultiScaleDiscriminator(2, 1, shape, [4, 4], kind="patch", norm="instance")
+    said = made(torch.randn(3, 1, *shape))
+    assert len(said.logits) == 2
+    assert len(said.features) == 4
+    wanted = torch.stack([t.flatten(1).mean(1) for t in said.logits]).mean(0)
+    torch.testing.assert_close(said.score, wanted)
+    with pytest.raises(ConfigError, match="vectors have one scale"):
+        MultiScaleDiscriminator(2, 1, (), [4])
+
+
+def test_k_plus_one_classes():
+    """D = Z / (Z + 1) with Z = sum_k exp(l_k)."""
+    said = Discriminator(2, (8,), [4], classes=3, joint=True)(torch.randn(5, 2, 8))
+    z = said.classes.exp().sum(1)
+    torch.testing.assert_close(torch.sigmoid(said.logits[0][:, 0]), z / (z + 1))
+    said = Discriminator(2, (8,), [4], classes=3)(torch.randn(5, 2, 8))
+    assert (said.logits[0].shape, said.classes.shape) == ((5, 1), (5, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"channels": []}, "at least one number of `channels`"),
+        ({"channels": [4], "kind": "patch", "classes": 2}, "neither classes nor"),
+        ({"channels": [4], "joint": True}, "needs `classes`"),
+    ],
+)
+def test_discriminators_that_cannot_be(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Discriminator(1, (8,), **options)
+
+
+def linear(w):
+    return lambda x: Judgement(((x * w).flatten(1).sum(1, keepdim=True),), (x,))
+
+
+def test_the_game_adds_up():
+    real, fake, w = torch.randn(8, 2), torch.randn(8, 2) + 1, torch.tensor([3.0, 4.0], requires_grad=True)
+    game = Game(adversarial_loss("wasserstein"), penalty=0.5, r1=0.25)
+    said = game.discriminator(linear(w), real, fake, step(8))
+    gap = (fake.mean(0) - real.mean(0)) @ w
+    assert said["loss"].item() == pytest.approx(gap.item() + 0.5 * 16 + 0.25 * 12.5, rel=1e-4)
+    assert said["distance"].item() == pytest.approx(-gap.item(), rel=1e-4)
+    assert "accuracy" not in said
+    game = Game(adversarial=0.0, matching=2.0)
+    assert game.generator(linear(w), fake, step(8), real)["loss"].item() == pytest.approx(
+        2 * (fake.mean(0) - real.mean(0)).square().sum().item(), rel=1e-4
+    )
+    with pytest.raises(ValueError, match="need `real`"):
+        game.generator(linear(w), fake, step(8))
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("non_saturating", 0.75), ("least_squares", 1.0)])
+def test_accuracy(name, wanted):
+    """An output of 0.4 means real as a logit, and fake where the targets are 0 and 1."""
+    real, fake = torch.ones(2, 1), torch.tensor([[-1.0], [0.4]])
+    said = Game(adversarial_loss(name)).discriminator(lambda x: Judgement((x,)), real, fake, step(2))
+    assert said["accuracy"].item() == wanted
+
+
+def test_further_terms_join_the_loss():
+    real, fake = torch.ones(2, 1), torch.zeros(2, 1, requires_grad=True)
+
+    def also(of_real, of_fake):
+        return {"gap": (of_real.score - of_fake.score).mean()}
+
+    plain, more = (Game().discriminator(lambda x: Judgement((x,)), real, fake, step(2), also=a) for a in (None, also))
+    assert more["loss"] - plain["loss"] == more["gap"] == 1.0
+    plain, more = (Game().generator(lambda x: Judgement((x,)), fake, step(2), real, also=a) for a in (None, also))
+    assert (more["loss"] - plain["loss"]).item() == pytest.approx(1.0)
+
+
+def test_a_game_has_no_state():
+    """The noise of a row is its own, whatever the batch; fakes get no gradient from the discriminator's loss."""
+    game, w = Game(noise=InstanceNoise(1.0), penalty=1.0), torch.tensor([3.0, 4.0])
+    real, fake = torch.randn(6, 2), torch.randn(6, 2, requires_grad=True)
+    whole = game.discriminator(linear(w), real, fake, step(6))
+    assert not whole["loss"].requires_grad or torch.autograd.grad(whole["loss"], fake, allow_unused=True)[0] is None
+    halves = [game.discriminator(linear(w), real[r], fake[r], Step(0, 10, step(6).noise[r])) for r in (slice(0, 3), slice(3, 6))]
+    torch.testing.assert_close(whole["loss"], (halves[0]["loss"] + halves[1]["loss"]) / 2)
+
+
+def test_players_are_two_phases():
+    judge, maker = nn.Sequential(Discriminator(2, (), [8], spectral=True)), nn.Linear(3, 2)
+    phases = players(
+        discriminator=judge,
+        generator=maker,
+        discriminator_loss=dict,
+        generator_loss=dict,
+        steps=5,
+        clip=0.01,
+        discriminator_optimizer={"lr": 1.0},
+    )
+    assert [(p.name, p.repeat, p.validate) for p in phases] == [("discriminator", 5, False), ("generator", 1, False)]
+    assert [len(p.parameters) for p in phases] == [len(list(judge.parameters())), 2]
+    part = judge[0].stages[0][0].parametrizations.weight
+    with torch.no_grad():
+        part.original.copy_(torch.randn_like(part.original))
+    u = part[0].u.clone()
+    phases[0].after()
+    assert max(p.abs().max().item() for p in judge.parameters()) <= 0.01
+    assert not torch.equal(part[0].u, u), "the spectral norms follow the weights"
+
+
+def test_the_alarm_rings_once_per_cause():
+    alarm = CollapseAlarm(diversity=0.2, patience=3, grace=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not any(alarm.watch(s, {"diversity": 0.0, "accuracy": 1.0}) for s in range(10)), "grace"
+        assert not any(alarm.watch(s, {"diversity": 0.1}) for s in (10, 11))
+        assert not alarm.watch(12, {"diversity": 0.3}), "the row is broken"
+        assert not any(alarm.watch(s, {"diversity": 0.1}) for s in (13, 14))
+    with pytest.warns(CollapseWarning, match=r"collapse at step 15: generated batches have 0.10 of the data's diversity.*training goes on"):
+        assert alarm.watch(15, {"diversity": 0.1}) is False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not alarm.watch(16, {"diversity": 0.1})
+    with pytest.warns(CollapseWarning, match="right about 100.0% of the samples"):
+        assert not any(alarm.watch(s, {"accuracy": 1.0}) for s in (17, 18, 19))
+
+
+def test_the_alarm_stops_where_asked():
+    alarm = CollapseAlarm(patience=1, grace=0, stop=True)
+    with pytest.warns(CollapseWarning, match="training stops here"):
+        assert alarm.watch(1, {"diversity": 0.0})
