@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("coupling", "ddpm", "made", "parzen", "rejection", "training", "flows", "flows-quality", "diffusion")
+CASES = ("coupling", "ddpm", "made", "parzen", "rejection", "training", "flows", "flows-quality", "diffusion", "diffusion-quality")
 
 
 def main() -> int:

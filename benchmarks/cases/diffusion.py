@@ -60,12 +60,15 @@ class Wrapped(nn.Module):
         return output if self.bare else SimpleNamespace(sample=output)
 
 
-def by_diffusers(net: Callable[..., Tensor], size: tuple[int, ...], steps: int, prediction: str, schedule: str, clip: bool) -> Run:
+def by_diffusers(
+    net: Callable[..., Tensor], size: tuple[int, ...], steps: int, prediction: str, schedule: str, clip: bool, *, sampler: str = "DDPM"
+) -> Run:
     import diffusers
 
     betas = {"linear": "linear", "cosine": "squaredcos_cap_v2"}[schedule]
-    scheduler = diffusers.DDPMScheduler(1000, beta_schedule=betas, prediction_type=PREDICTIONS[prediction], clip_sample=clip)
-    pipeline = diffusers.DDPMPipeline(Wrapped(net, size[1:], bare=False), scheduler)
+    of_sampler = getattr(diffusers, f"{sampler}Scheduler")
+    scheduler = of_sampler(1000, beta_schedule=betas, prediction_type=PREDICTIONS[prediction], clip_sample=clip)
+    pipeline = getattr(diffusers, f"{sampler}Pipeline")(Wrapped(net, size[1:], bare=False), scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return lambda: pipeline(batch_size=size[0], num_inference_steps=steps, output_type="pt")
 
