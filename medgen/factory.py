@@ -13,10 +13,10 @@ import medgen
 from medgen import weights
 from medgen.errors import ConditionError, ConfigError, PluginError, UnknownNameError, WeightsError
 from medgen.interfaces import INTERFACES, Model
-from medgen.registry import ConditionSpec, Declared, ImageSpec, find_family, resolve
+from medgen.registry import ConditionSlot, ConditionSpec, Declared, ImageSpec, find_family, resolve
 from medgen.registry.config import Config
 
-__all__ = ["build", "config_class", "create", "describe", "load", "needed_family", "rebuild", "save", "select_conditions"]
+__all__ = ["build", "config_class", "create", "describe", "load", "needed_family", "rebuild", "save", "select_conditions", "select_targets"]
 
 _DESCRIBED = {"family", "distribution", "version", "weights_version", "config"}  # by which the description of a part is known
 
@@ -34,6 +34,7 @@ def create(
     image_spec: ImageSpec,
     conditions: Sequence[ConditionSpec] = (),
     *,
+    targets: Sequence[ConditionSpec] = (),
     seed: int = 0,
     config: Config | Mapping[str, Any] | None = None,
     **values: Any,
@@ -44,6 +45,7 @@ def create(
         name: a family, an alias, or `distribution/name`.
         image_spec: the arrays it models.
         conditions: the concrete slots, of kinds that the family takes.
+        targets: the concrete slots that its training learns from.
         seed: of the initial weights; the global RNG is left as it was.
         config, values: the family's configuration, as an object, a mapping, or keywords.
 
@@ -56,7 +58,7 @@ def create(
     >>> tuple(model.sample(3, noise=0).shape)
     (3, 1, 16, 16)
     """
-    return build(find_family(name), image_spec, conditions, seed=seed, config=config, **values)
+    return build(find_family(name), image_spec, conditions, targets=targets, seed=seed, config=config, **values)
 
 
 def build(
@@ -64,13 +66,16 @@ def build(
     image_spec: ImageSpec,
     conditions: Sequence[ConditionSpec] = (),
     *,
+    targets: Sequence[ConditionSpec] = (),
     seed: int = 0,
     config: Config | Mapping[str, Any] | None = None,
     **values: Any,
 ) -> Model:
     """`create` for a family that is at hand, installed or not. Arguments and errors as there."""
     _check_spec(declared, image_spec)
-    _check_conditions(declared, conditions)
+    can = declared.spec.capabilities
+    _check_slots(declared, conditions, can.conditions, "conditions")
+    _check_slots(declared, targets, can.targets, "targets")
     model_class = resolve(declared.spec.model, owner=f"family {declared.owner}")
     _check_interfaces(declared, model_class)
     if isinstance(config, Config):
@@ -78,7 +83,7 @@ def build(
     parsed = config_class(declared).parse(config, **values)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Model = model_class(parsed, image_spec, tuple(conditions))
+        model: Model = model_class(parsed, image_spec, tuple(conditions), *((tuple(targets),) if can.targets else ()))
     model.family = declared.qualified
     return model
 
@@ -89,13 +94,25 @@ def select_conditions(name: str, available: Sequence[ConditionSpec]) -> tuple[Co
     Raises:
         ConditionError: a slot that the family requires is not among them.
     """
-    declared = find_family(name)
-    slots = {slot.name: slot for slot in declared.spec.capabilities.conditions}
+    return _select(name, find_family(name).spec.capabilities.conditions, available, "condition")
+
+
+def select_targets(name: str, available: Sequence[ConditionSpec]) -> tuple[ConditionSpec, ...]:
+    """Those of a dataset's slots that the family's training learns from.
+
+    Raises:
+        ConditionError: a slot that the training requires is not among them.
+    """
+    return _select(name, find_family(name).spec.capabilities.targets, available, "training target")
+
+
+def _select(name: str, wanted: Sequence[ConditionSlot], available: Sequence[ConditionSpec], what: str) -> tuple[ConditionSpec, ...]:
+    slots = {slot.name: slot for slot in wanted}
     chosen = tuple(c for c in available if c.name in slots and slots[c.name].kind == c.kind)
     have = {c.name for c in chosen}
     if missing := [slot.name for slot in slots.values() if slot.required and slot.name not in have]:
         raise ConditionError(
-            f"family {name!r} needs the condition {', '.join(missing)}; the data has {[c.name for c in available] or 'none'}. "
+            f"family {name!r} needs the {what} {', '.join(missing)}; the data has {[c.name for c in available] or 'none'}. "
             "See --labels and --attributes."
         )
     return chosen
@@ -133,6 +150,7 @@ def describe(
         "config": model.config.to_json(),
         "image_spec": model.image_spec.to_json(),
         "conditions": [c.to_json() for c in model.conditions],
+        **({"targets": [c.to_json() for c in model.targets]} if model.targets else {}),
         "medgen": medgen.__version__,
         "data": dict(data or {}),
         "training": dict(training or {}),
@@ -200,6 +218,7 @@ def rebuild(
             declared,
             ImageSpec.from_json(meta["image_spec"]),
             [ConditionSpec.from_json(c) for c in meta["conditions"]],
+            targets=[ConditionSpec.from_json(c) for c in meta.get("targets", ())],
             config=config,
         )
         precisions = {t.dtype for t in tensors.values() if t.is_floating_point()}
@@ -261,13 +280,11 @@ def _check_spec(declared: Declared, spec: ImageSpec) -> None:
         raise ConfigError(f"family {declared.spec.name!r} models {_or(can.contents)}; got {spec.content!r} (see --content).")
 
 
-def _check_conditions(declared: Declared, conditions: Sequence[ConditionSpec]) -> None:
-    slots = {slot.name: slot.kind for slot in declared.spec.capabilities.conditions}
-    for condition in conditions:
-        if slots.get(condition.name) != condition.kind:
-            raise ConditionError(
-                f"family {declared.spec.name!r} takes the conditions {slots or 'none'}; got {condition.name!r} ({condition.kind})."
-            )
+def _check_slots(declared: Declared, given: Sequence[ConditionSpec], slots: Sequence[ConditionSlot], what: str) -> None:
+    kinds = {slot.name: slot.kind for slot in slots}
+    for spec in given:
+        if kinds.get(spec.name) != spec.kind:
+            raise ConditionError(f"family {declared.spec.name!r} takes the {what} {kinds or 'none'}; got {spec.name!r} ({spec.kind}).")
 
 
 def _check_interfaces(declared: Declared, model_class: Any) -> None:

@@ -58,5 +58,6 @@ def _described(source: Mapping[str, Any], image_spec: ImageSpec, conditions: Seq
         image_spec = ImageSpec.from_json(source["image_spec"])
     if "conditions" in source:
         conditions = [ConditionSpec.from_json(value) for value in source["conditions"]]
-    model = build(declared, image_spec, conditions, config=source.get("config") or {})
+    targets = [ConditionSpec.from_json(value) for value in source.get("targets", ())]
+    model = build(declared, image_spec, conditions, targets=targets, config=source.get("config") or {})
     return model, describe(declared, model, data=source.get("data"), training=source.get("training"))

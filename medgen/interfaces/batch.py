@@ -21,21 +21,23 @@ class Batch:
         x: what the model learns, [B, C, *S], in model units.
         condition: the slots that the model takes; for translators the source image is slot "source".
         index: number of each sample in the dataset, int64 [B].
+        targets: the slots that only the training sees, as in `Capabilities.targets`.
     """
 
     x: Tensor
     condition: Condition = field(default_factory=Condition)
     index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    targets: Condition = field(default_factory=Condition)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Batch:
-        return Batch(self.x[rows], self.condition[rows], self.index[rows])
+        return Batch(self.x[rows], self.condition[rows], self.index[rows], self.targets[rows])
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(self.x.to(device, non_blocking=True), self.condition.to(device), self.index.to(device))
+        return Batch(self.x.to(device, non_blocking=True), self.condition.to(device), self.index.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,15 @@ class Condition:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Condition:
         """The same condition elsewhere; floating slots take `dtype`."""
         return self._map(lambda value: value.to(device, dtype if value.is_floating_point() else None))
+
+    def only(self, names: Iterable[str]) -> Condition:
+        """The slots called so, as far as they are here.
+
+        >>> Condition({"label": torch.tensor([0]), "mask": torch.zeros(1, 1, 4)}).only(["label"]).values
+        {'label': tensor([0])}
+        """
+        chosen = set(names)
+        return Condition({k: v for k, v in self.values.items() if k in chosen}, {k: v for k, v in self.present.items() if k in chosen})
 
     def repeat(self, n: int) -> Condition:
         """Each sample n times in a row: [B] -> [B * n]."""

@@ -34,6 +34,7 @@ class Model(nn.Module, ABC):
         config: the family's configuration.
         image_spec: of the arrays it models; for translators, of the output.
         conditions: the concrete slots; for translators slot "source" is the input image.
+        targets: the concrete slots that only its losses see, in `batch.targets`; a family that declares none takes no such argument.
     """
 
     family: str = ""
@@ -45,11 +46,14 @@ class Model(nn.Module, ABC):
     output_range: tuple[float, float] | None = None
     """Interval that the model can produce, set by families with a bounded output; training checks the data against it at step 0."""
 
-    def __init__(self, config: Config, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = ()) -> None:
+    def __init__(
+        self, config: Config, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = (), targets: Sequence[ConditionSpec] = ()
+    ) -> None:
         super().__init__()
         self.config = config
         self.image_spec = image_spec
         self.conditions = tuple(conditions)
+        self.targets = tuple(targets)
 
     @abstractmethod
     def phases(self) -> Sequence[Phase]:
@@ -72,13 +76,12 @@ class Model(nn.Module, ABC):
 
     @final
     def select(self, batch: Batch) -> Batch:
-        """The batch with only the condition slots that this model has, in its floating type."""
-        slots = {spec.name for spec in self.conditions}
-        condition = Condition(
-            {k: v for k, v in batch.condition.values.items() if k in slots},
-            {k: v for k, v in batch.condition.present.items() if k in slots},
-        )
-        return Batch(batch.x.to(dtype=self.dtype), condition.to(batch.x.device, self.dtype), batch.index)
+        """The batch with only the slots that this model has, its conditions apart from its targets, in its floating type."""
+        given = Condition(
+            {**batch.condition.values, **batch.targets.values}, {**batch.condition.present, **batch.targets.present}
+        ).to(batch.x.device, self.dtype)
+        condition, targets = (given.only(spec.name for spec in specs) for specs in (self.conditions, self.targets))
+        return Batch(batch.x.to(dtype=self.dtype), condition, batch.index, targets)
 
     @final
     def _checked(self, condition: Condition | None, n: int) -> Condition:

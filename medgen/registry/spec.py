@@ -78,6 +78,8 @@ class Capabilities:
         spatial_dims: numbers of spatial axes the family builds for; 0 means vectors.
         contents: kinds of array: "intensity", "labels", "features".
         conditions: the slots it accepts.
+        targets: slots that its training learns from and no verb takes: the attributes that a latent is regularised by. `required` ones must
+            be in the training data.
         value_range: interval of model units that intensities are mapped to by default, e.g. (0, 1) or (-1, 1).
         log_prob: "exact", a lower "bound", a Monte Carlo "estimate", or "none".
         invertible: encode and decode are exact inverses.
@@ -89,6 +91,7 @@ class Capabilities:
     spatial_dims: tuple[int, ...] = (2,)
     contents: tuple[str, ...] = ("intensity",)
     conditions: tuple[ConditionSlot, ...] = ()
+    targets: tuple[ConditionSlot, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
     log_prob: Literal["none", "exact", "bound", "estimate"] = "none"
     invertible: bool = False
@@ -99,7 +102,7 @@ class Capabilities:
     def __post_init__(self) -> None:
         for name in ("contents", "ops"):
             _check_names(getattr(self, name), f"`{name}`")
-        for name in ("spatial_dims", "conditions", "value_range"):
+        for name in ("spatial_dims", "conditions", "targets", "value_range"):
             if not isinstance(getattr(self, name), tuple):
                 raise ConfigError(f"`{name}` must be a tuple; got {getattr(self, name)!r}.")
         if len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]:
@@ -112,8 +115,11 @@ class Capabilities:
             raise ConfigError(f"`log_prob` must be 'none', 'exact', 'bound' or 'estimate'; got {self.log_prob!r}.")
         if self.training not in ("plain", "paired", "unpaired", "none"):
             raise ConfigError(f"`training` must be 'plain', 'paired', 'unpaired' or 'none'; got {self.training!r}.")
-        if any(not isinstance(slot, ConditionSlot) for slot in self.conditions):
-            raise ConfigError(f"`conditions` must be ConditionSlot objects; got {self.conditions!r}.")
+        for name, slots in (("conditions", self.conditions), ("targets", self.targets)):
+            if any(not isinstance(slot, ConditionSlot) for slot in slots):
+                raise ConfigError(f"`{name}` must be ConditionSlot objects; got {slots!r}.")
+        if both := sorted({slot.name for slot in self.conditions} & {slot.name for slot in self.targets}):
+            raise ConfigError(f"a slot is a condition or a target, not both; got {both}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +129,7 @@ class FamilySpec:
     Args:
         name: what users type; [a-z][a-z0-9_]*.
         interfaces: some of "generator", "density", "translator", "latent", "inpainter".
-        model: "package.module:Class"; called as Class(config, image_spec, conditions).
+        model: "package.module:Class"; called as Class(config, image_spec, conditions), and with targets where it declares some.
         config: "package.module:Class", a `medgen.Config`.
         capabilities: see `Capabilities`.
         tiny: config values that train a step in under a second on a CPU; the laws use it.

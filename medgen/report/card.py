@@ -5,12 +5,12 @@ After Model Cards for Model Reporting (Mitchell et al., 2019) | https://arxiv.or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medgen.interfaces import INTERFACES, DensityModel, Generator, LatentModel, Model, Translator
-from medgen.registry import find_family
+from medgen.registry import ConditionSpec, find_family
 from medgen.report.blocks import Block, Bullets, Code, Links, Section, Table, Text, to_markdown
 from medgen.report.sections.facts import data_rows, metric_blocks
 from medgen.runs import Run
@@ -90,11 +90,16 @@ def _model(run: Run, meta: Mapping[str, Any]) -> list[Block]:
         ("interfaces", ", ".join(declared.spec.interfaces)),
         ("log-density", declared.spec.capabilities.log_prob),
         ("models", f"{spec.content}, {' x '.join(map(str, spec.size))} (channels first)"),
-        ("conditions", "; ".join(f"{c.name}: {', '.join(c.names) or 'image'}" for c in model.conditions) or "none"),
+        ("conditions", _slots(model.conditions)),
+        *([("training targets", _slots(model.targets))] if model.targets else []),
         ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
     ]
     papers = [(f"{r.title} ({r.authors}, {r.year})", r.url) for r in declared.spec.references]
     return [Table((), rows), *([Links(papers)] if papers else [])]
+
+
+def _slots(specs: Sequence[ConditionSpec]) -> str:
+    return "; ".join(f"{spec.name}: {', '.join(spec.names) or 'image'}" for spec in specs) or "none"
 
 
 def _data(run: Run) -> list[Block]:

@@ -35,7 +35,7 @@ def inputs(run: Run, data: str | None, split: str) -> tuple[Dataset, Any]:
         RunError: the split is empty or unknown.
     """
     if data is not None:
-        dataset = open_like(data, run.model.image_spec, run.model.conditions, **run.config.data_options)
+        dataset = open_like(data, run.model.image_spec, (*run.model.conditions, *run.model.targets), **run.config.data_options)
         return dataset, torch.arange(len(dataset)).numpy()
     dataset = run.dataset
     rows = dataset.splits.get(split)

@@ -34,11 +34,13 @@ class Case:
         name: for messages: "2-D labels given label".
         image_spec: the arrays it models.
         conditions: its slots.
+        targets: the slots that its training learns from.
     """
 
     name: str
     image_spec: ImageSpec
     conditions: tuple[ConditionSpec, ...] = ()
+    targets: tuple[ConditionSpec, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -91,7 +93,7 @@ class Subject:
         return config_class(self.declared)
 
     def cases(self, *, content: str | None = None, dims: Sequence[int] | None = None, conditioned: bool | None = None) -> list[Case]:
-        """One case per number of axes, content, and set of slots: those required, and all.
+        """One case per number of axes, content, and set of slots and training targets: those required, and all.
 
         Args:
             content: only of this kind.
@@ -118,9 +120,10 @@ class Subject:
     @property
     def small(self) -> Case:
         """The case with all slots and the fewest values, for laws that build many models."""
-        full = max(len(case.conditions) for case in self._cases)
+        full = max(len(case.conditions + case.targets) for case in self._cases)
         return min(
-            (c for c in self._cases if len(c.conditions) == full), key=lambda c: (c.image_spec.content == "labels", c.image_spec.numel)
+            (c for c in self._cases if len(c.conditions + c.targets) == full),
+            key=lambda c: (c.image_spec.content == "labels", c.image_spec.numel)
         )
 
     @property
@@ -131,11 +134,11 @@ class Subject:
     @cached_property
     def _cases(self) -> list[Case]:
         can, found = self.spec.capabilities, []
-        required = tuple(slot for slot in can.conditions if slot.required)
+        needed = tuple(tuple(slot for slot in slots if slot.required) for slots in (can.conditions, can.targets))
         for dim in sorted(can.spatial_dims):
             for content in _contents(dim, can.contents):
-                for slots in dict.fromkeys((required, can.conditions)):
-                    found.append(self.case(dim, content, slots=slots))
+                for slots, targets in dict.fromkeys((needed, (can.conditions, can.targets))):
+                    found.append(self.case(dim, content, slots=slots, targets=targets))
         return found
 
     def case(
@@ -146,6 +149,7 @@ class Subject:
         shape: tuple[int, ...] | None = None,
         channels: int | None = None,
         slots: Sequence[ConditionSlot] | None = None,
+        targets: Sequence[ConditionSlot] | None = None,
     ) -> Case:
         """The case of one's own.
 
@@ -153,15 +157,18 @@ class Subject:
             dim: number of axes.
             content: by default the first that suits the number of axes.
             shape, channels: of the arrays; `SHAPES`, and 2 (intensity) or 3.
-            slots: by default all that the family takes.
+            slots, targets: by default all that the family takes.
         """
         can = self.spec.capabilities
         content = _contents(dim, can.contents)[0] if content is None else content
         slots = can.conditions if slots is None else slots
+        targets = can.targets if targets is None else targets
         shape = SHAPES[dim] if shape is None else shape
         spec = self._image_spec(shape, content, _CHANNELS[content] if channels is None else channels)
         given = " given " + ", ".join(slot.name for slot in slots) if slots else ""
-        return Case(f"{dim}-D {content} {list(spec.size)}{given}", spec, tuple(self._slot(slot, spec) for slot in slots))
+        given += " trained on " + ", ".join(slot.name for slot in targets) if targets else ""
+        concrete = (tuple(self._slot(slot, spec) for slot in some) for some in (slots, targets))
+        return Case(f"{dim}-D {content} {list(spec.size)}{given}", spec, *concrete)
 
     def _image_spec(self, shape: tuple[int, ...], content: str, channels: int) -> ImageSpec:
         span = self.spec.capabilities.value_range
@@ -207,7 +214,8 @@ class Subject:
             AssertionError: the family does not build it, though it declares that it does.
         """
         try:
-            model = build(self.declared, case.image_spec, case.conditions, seed=seed, config=self.spec.tiny if config is None else config)
+            values = self.spec.tiny if config is None else config
+            model = build(self.declared, case.image_spec, case.conditions, targets=case.targets, seed=seed, config=values)
         except Exception as error:
             raise AssertionError(
                 f"family {self.spec.name!r} must build for {case} with its `tiny` config, as its capabilities say; "
@@ -237,8 +245,15 @@ class Subject:
 
     def condition(self, case: Case, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Condition:
         """A value of every slot for n samples; another `seed` gives other values for every sample."""
+        return self._values(case.conditions, n, seed, dtype)
+
+    def targets(self, case: Case, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Condition:
+        """The same of its training targets."""
+        return self._values(case.targets, n, seed, dtype)
+
+    def _values(self, slots: Sequence[ConditionSpec], n: int, seed: int, dtype: torch.dtype) -> Condition:
         index, values = torch.arange(n), {}
-        for number, slot in enumerate(case.conditions):
+        for number, slot in enumerate(slots):
             noise = Noise(_SLOT + seed, index + 1000 * number)
             if slot.image is not None:
                 values[slot.name] = _array(slot.image, noise, dtype)
@@ -250,7 +265,7 @@ class Subject:
 
     def batch(self, case: Case, n: int, *, seed: int = 0) -> Batch:
         """What the family trains on."""
-        return Batch(self.x(case, n, seed=seed), self.condition(case, n, seed=seed), torch.arange(n))
+        return Batch(self.x(case, n, seed=seed), self.condition(case, n, seed=seed), torch.arange(n), self.targets(case, n, seed=seed))
 
     def step(self, n: int, *, number: int = 0) -> Step:
         """Where a training is."""

@@ -13,7 +13,7 @@ import torch
 
 from medgen.data import DataConfig, Dataset, open_data
 from medgen.errors import ConfigError, DataError, MissingExtraError
-from medgen.factory import config_class, create, save, select_conditions
+from medgen.factory import config_class, create, save, select_conditions, select_targets
 from medgen.files import sweep
 from medgen.interfaces import Model
 from medgen.registry import find_family, require
@@ -122,9 +122,10 @@ def _opened(config: RunConfig, dataset: Dataset) -> RunConfig:
 
 
 def build(config: RunConfig, dataset: Dataset) -> Model:
-    """The untrained model of a run, with those of the data's conditions that its family takes."""
+    """The untrained model of a run, with those of the data's conditions that its family takes or learns from."""
     conditions = select_conditions(config.family, dataset.conditions)
-    return create(config.family, dataset.image_spec, conditions, seed=config.train.seed, config=config.model)
+    targets = select_targets(config.family, dataset.conditions)
+    return create(config.family, dataset.image_spec, conditions, targets=targets, seed=config.train.seed, config=config.model)
 
 
 def _fabric(config: TrainConfig) -> Any:

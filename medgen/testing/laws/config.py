@@ -148,7 +148,8 @@ def runtime_fields_keep_the_weights(subject: Subject) -> None:
         values = drawn.runtime_values()
         try:
             config = tiny.overridden(values)
-            found = _signature(build(subject.declared, subject.small.image_spec, subject.small.conditions, config=config))
+            small = subject.small
+            found = _signature(build(subject.declared, small.image_spec, small.conditions, targets=small.targets, config=config))
         except MedgenError:  # refused, with a sentence
             return
         changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
@@ -164,7 +165,7 @@ def _signature(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def _works_or_is_refused(subject: Subject, case: Case, config: Any) -> None:
     try:
-        model = build(subject.declared, case.image_spec, case.conditions, config=config)
+        model = build(subject.declared, case.image_spec, case.conditions, targets=case.targets, config=config)
     except MedgenError:
         return
     if isinstance(model, PreparesOnData):

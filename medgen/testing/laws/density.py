@@ -15,6 +15,7 @@ from medgen.testing.expect import close, expect, finite, positions
 from medgen.testing.grid import box_of, chi_square, evaluate, lattice, log_student
 from medgen.testing.law import SkipLaw, law
 from medgen.testing.laws.sampling import conditional, generates, variations
+from medgen.testing.laws.training import serving_targets
 from medgen.testing.subject import Case, Subject
 
 N = 6
@@ -70,7 +71,7 @@ def every_input_moves_log_prob(subject: Subject) -> None:
 
 @law("density", applies=has_density)
 def log_prob_gradient_reaches_every_parameter(subject: Subject) -> None:
-    """Each parameter of a family with one player gets a gradient from `log_prob` that is finite and not zero."""
+    """Each parameter of a family with one player gets a finite gradient from `log_prob`, not zero unless it serves training targets alone."""
     for case in subject.cases():
         model: Any = subject.model(case)
         phases = model.phases()
@@ -82,9 +83,9 @@ def log_prob_gradient_reaches_every_parameter(subject: Subject) -> None:
             conditions.append(Condition())
         for condition in conditions:
             (-model.log_prob(subject.x(case, N), condition=condition).mean()).backward()
-        owned = {id(p) for p in phases[0].parameters}
+        owned, others = {id(p) for p in phases[0].parameters}, serving_targets(subject, case)
         for name, p in model.named_parameters():
-            if id(p) in owned:
+            if id(p) in owned and name not in others:
                 gradient = torch.zeros_like(p) if p.grad is None else p.grad
                 expect(bool((gradient != 0).any()), f"{case}: parameter {name!r} gets no gradient from `log_prob`.")
                 finite(gradient, f"{case}: the gradient of {name!r}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from medgen.interfaces import Model, Phase
+from medgen.interfaces import Batch, Condition, Model, Noise, Phase, Step
 from medgen.registry import FamilySpec
-from medgen.testing.expect import expect, finite
+from medgen.testing.expect import close, expect, finite
 from medgen.testing.law import law
+from medgen.testing.strategies import hidden
 from medgen.testing.subject import Case, Subject
 
 N = 8
@@ -18,6 +21,11 @@ N = 8
 def trains(spec: FamilySpec) -> bool:
     """Whether it is trained by gradient."""
     return spec.capabilities.training != "none"
+
+
+def learns_from_targets(spec: FamilySpec) -> bool:
+    """Whether its losses see more than the verbs do."""
+    return trains(spec) and bool(spec.capabilities.targets)
 
 
 @law("training")
@@ -75,6 +83,37 @@ def gradient_reaches_every_parameter(subject: Subject) -> None:
                 finite(gradient, f"{case}: the gradient of {name!r} in phase {phase.name!r}")
 
 
+@law("training", applies=learns_from_targets)
+def every_target_moves_the_loss(subject: Subject) -> None:
+    """Other values of each training target give other losses."""
+    for case in subject.main():
+        model = subject.model(case).train()
+        batch, others = subject.batch(case, N), subject.targets(case, N, seed=1)
+        for slot in case.targets:
+            changed = Condition({**batch.targets.values, slot.name: others.values[slot.name]})
+            pairs = [(_loss(model, phase, batch), _loss(model, phase, replace(batch, targets=changed))) for phase in model.phases()]
+            expect(any(bool(a != b) for a, b in pairs), f"{case}: other values of target {slot.name!r} must change the loss of some phase.")
+
+
+@law("training", applies=learns_from_targets)
+def missing_targets_are_never_looked_at(subject: Subject) -> None:
+    """Where a target is missing, NaN or -1 in its place changes no loss and no gradient; all of them may be missing."""
+    for case in subject.main():
+        model = subject.model(case, dtype=torch.float64).train()
+        batch = model.select(subject.batch(case, N))
+        for slot in case.targets:
+            for mask in (torch.arange(N) % 2 == 0, torch.zeros(N, dtype=torch.bool)):
+                value, where = batch.targets.values[slot.name], {**batch.targets.present, slot.name: mask}
+                found = []
+                for shown in (value, hidden(value, mask)):
+                    targets = Condition({**batch.targets.values, slot.name: shown}, where)
+                    found.append(_gradients(model, replace(batch, targets=targets)))
+                for name, wanted in found[0].items():
+                    what = f"{case}: {name} with target {slot.name!r} missing for {N - int(mask.sum())} of {N} samples, whatever stands there,"
+                    finite(found[1][name], what)
+                    close(found[1][name], wanted, what, relative=1e-6, absolute=1e-9)
+
+
 @law("training", applies=trains)
 def a_few_steps_stay_finite(subject: Subject) -> None:
     """From its own initial weights a model takes five optimizer steps per phase, changes, and stays finite."""
@@ -93,6 +132,40 @@ def a_few_steps_stay_finite(subject: Subject) -> None:
             finite(p, f"{case}: parameter {name!r} after five steps")
         changed = any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
         expect(changed, f"{case}: five steps must change the weights; they are as before.")
+
+
+def serving_targets(subject: Subject, case: Case) -> set[str]:
+    """Names of the parameters that training reaches through the targets alone: no gradient where every target is missing."""
+    if not case.targets:
+        return set()
+    model = subject.model(case).train()
+    batch = subject.batch(case, N)
+    with_targets, without = _gradients(model, batch), _gradients(model, replace(batch, targets=Condition()))
+    prefix = "the gradient of "
+    return {
+        name.removeprefix(prefix)
+        for name, gradient in without.items()
+        if name.startswith(prefix) and not bool(gradient.any()) and bool(with_targets[name].any())
+    }
+
+
+def _gradients(model: Model, batch: Batch) -> dict[str, Tensor]:
+    """The loss of every phase, and the sum of their gradients, by name."""
+    model.zero_grad(set_to_none=True)
+    found: dict[str, Tensor] = {}
+    for phase in model.phases():
+        loss = _loss(model, phase, batch)
+        loss.backward()
+        found[f"the loss of phase {phase.name!r}"] = loss.detach()
+    for name, p in model.named_parameters():
+        found[f"the gradient of {name}"] = torch.zeros_like(p) if p.grad is None else p.grad.clone()
+    return found
+
+
+def _loss(model: Model, phase: Phase, batch: Batch) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of dropout
+        return phase.loss(model.select(batch), Step(0, 10, Noise(7, torch.arange(len(batch)))))["loss"]
 
 
 def _losses(subject: Subject, case: Case, model: Model, phase: Phase, *, seed: int = 0) -> dict[str, Any]:

@@ -24,8 +24,8 @@ class LinearVae(Generator, DensityModel, LatentModel):
     log_prob_kind: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
     config: SmallConfig
 
-    def __init__(self, config, image_spec, conditions=()) -> None:
-        super().__init__(config, image_spec, conditions)
+    def __init__(self, config, image_spec, conditions=(), targets=()) -> None:
+        super().__init__(config, image_spec, conditions, targets)
         size = image_spec.numel
         self.embedding = ConditionEmbedding(conditions, config.width)
         self.encoder = nn.Linear(size + self.embedding.size, config.width)
