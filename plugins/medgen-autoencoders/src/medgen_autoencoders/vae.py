@@ -29,7 +29,7 @@ _LATENT, _HIDE = 0, 1  # noise streams: the latents; which samples lose their co
 
 
 class GaussianVae(Generator, DensityModel, LatentModel):
-    """What all three share: q(z|x,c), a diagonal Gaussian or a flow of one, p(z|c), p(x|z,c).
+    """q(z|x,c), a diagonal Gaussian or a flow of one, p(z|c), p(x|z,c); a family adds the prior and what training minimises.
 
     ELBO = E_q[ln p(x|z,c)] - KL[q(z|x,c) || p(z|c)] <= ln p(x|c)
     """
@@ -42,11 +42,12 @@ class GaussianVae(Generator, DensityModel, LatentModel):
         config: VaeConfig,
         image_spec: ImageSpec,
         conditions: Sequence[ConditionSpec] = (),
+        targets: Sequence[ConditionSpec] = (),
         *,
         embedding_width: int = 1,
         required: Sequence[str] = (),
     ) -> None:
-        super().__init__(config, image_spec, conditions)
+        super().__init__(config, image_spec, conditions, targets)
         self.required_conditions = tuple(required)
         latent, shape, channels = config.latent_dim, image_spec.shape, config.channels
         self.embedding = ConditionEmbedding(conditions, embedding_width, required=required)
@@ -58,12 +59,12 @@ class GaussianVae(Generator, DensityModel, LatentModel):
         self.output_range, self.log_prob_measure = self.likelihood.output_range, self.likelihood.measure
 
     @abstractmethod
-    def _objective(self, reconstruction: Tensor, kl: Tensor, step: Step) -> Tensor:
-        """What training minimises, from the mean of -ln p(x|z) and of the KL, in nats per sample."""
-
-    @abstractmethod
     def _prior(self, embedding: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of p(z|c), broadcastable to [n, latent_dim]."""
+
+    @abstractmethod
+    def _loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
+        """What training minimises, "loss", and what it logs; `_pass` has the parts."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -105,28 +106,44 @@ class GaussianVae(Generator, DensityModel, LatentModel):
             total = torch.logaddexp(total, weight)
         return total - math.log(importance_samples)
 
+    def _pass(self, x: Tensor, embedding: Tensor | None, noise: Noise) -> tuple[Posterior, Tensor, Tensor, Tensor]:
+        """q(z|x,c), a draw z [B, L], the decoder's output [B, C, *S], and the mean of the KL, of a training step."""
+        posterior = self._posterior(x, embedding)
+        z, log_q = posterior.draw(noise, _LATENT)
+        kl = posterior.kl(self._prior(embedding, len(x)), z, log_q).mean()
+        return posterior, z, self._hidden(z, embedding), kl
+
+    def _cost(self, kl: Tensor) -> Tensor:
+        """The KL without its free bits."""
+        # not at 0 bits: a draw's estimate of the KL may fall below 0, and must still be pushed
+        return kl.clamp(min=self.config.free_bits) if self.config.free_bits > 0 else kl
+
     def phases(self) -> Sequence[Phase]:
         """One player, who maximises the bound."""
         return [Phase("elbo", list(self.parameters()), self._loss)]
 
-    def _loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
-        """Nats per value, so that learning rates carry over from one image size to another."""
-        embedding = self.embedding(self._seen(batch.condition, step), len(batch))
-        posterior = self._posterior(batch.x, embedding)
-        z, log_q = posterior.draw(step.noise, _LATENT)
-        reconstruction = -self.likelihood.log_prob(batch.x, self._hidden(z, embedding)).mean()
-        kl = posterior.kl(self._prior(embedding, len(batch)), z, log_q).mean()
-        # not at 0 bits: a draw's estimate of the KL may fall below 0, and must still be pushed
-        cost = kl.clamp(min=self.config.free_bits) if self.config.free_bits > 0 else kl
-        loss = self._objective(reconstruction, cost, step) / self.image_spec.numel
-        return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}
+
+class _Bound(GaussianVae):
+    """Minimises a function of the two parts of the bound."""
+
+    @abstractmethod
+    def _objective(self, reconstruction: Tensor, kl: Tensor, step: Step) -> Tensor:
+        """What training minimises, from the mean of -ln p(x|z) and of the KL, in nats per sample."""
 
     @abstractmethod
     def _seen(self, condition: Condition, step: Step) -> Condition:
         """What of the condition this training step sees."""
 
+    def _loss(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
+        """Nats per value, so that learning rates carry over from one image size to another."""
+        embedding = self.embedding(self._seen(batch.condition, step), len(batch))
+        _, _, h, kl = self._pass(batch.x, embedding, step.noise)
+        reconstruction = -self.likelihood.log_prob(batch.x, h).mean()
+        loss = self._objective(reconstruction, self._cost(kl), step) / self.image_spec.numel
+        return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}
 
-class _StandardPrior(GaussianVae):
+
+class _StandardPrior(_Bound):
     """Unconditional, with p(z) = N(0, I)."""
 
     def _prior(self, embedding: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
@@ -166,7 +183,7 @@ class BetaVae(_StandardPrior):
         return reconstruction + self.config.beta * (kl - capacity).abs()
 
 
-class Cvae(GaussianVae):
+class Cvae(_Bound):
     """q(z|x,c), p(x|z,c) and p(z) or p(z|c), for labels and attributes c.
 
     Paper: Learning Structured Output Representation using Deep Conditional Generative Models (Sohn, Lee, Yan, 2015)
