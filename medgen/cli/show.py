@@ -128,7 +128,12 @@ def _dataset_pairs(spec: Any) -> Iterator[tuple[str, str]]:
 
 
 def _metric_pairs(spec: Any) -> Iterator[tuple[str, str]]:
-    compares = {"paired": "images with their references", "distribution": "two sets of images", "density": "the log-density of a model"}
+    compares = {
+        "paired": "images with their references",
+        "distribution": "two sets of images",
+        "density": "the log-density of a model",
+        "latent": "latents with attributes of the samples",
+    }
     yield "compares", compares[spec.kind]
     yield "better", spec.better
     yield "function", spec.function

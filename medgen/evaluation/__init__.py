@@ -4,6 +4,7 @@ from medgen.evaluation.bootstrap import bootstrap_mean, subsample
 from medgen.evaluation.distances import nearest
 from medgen.evaluation.distribution import mmd_permutation_test
 from medgen.evaluation.features import Extractor, extract
+from medgen.evaluation.latents import evaluate_latents
 from medgen.evaluation.measure import evaluate_density, evaluate_pairs, paired_values
 from medgen.evaluation.network import load_extractor
 from medgen.evaluation.plan import MetricPlan, metric_plan, plan_of
@@ -19,6 +20,7 @@ __all__ = [
     "bootstrap_mean",
     "evaluate",
     "evaluate_density",
+    "evaluate_latents",
     "evaluate_pairs",
     "evaluate_sets",
     "extract",

@@ -12,7 +12,7 @@ from medgen.registry import MetricSpec, find, resolve
 
 __all__ = ["Metric"]
 
-_VERB = {"paired": "evaluate_pairs", "distribution": "evaluate_sets", "density": "evaluate_density"}
+_VERB = {"paired": "evaluate_pairs", "distribution": "evaluate_sets", "density": "evaluate_density", "latent": "evaluate_latents"}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ What a metric function is called with depends on the `kind` of its `MetricSpec`:
     distribution  f(real [N, F], fake [M, F]) -> float, of features; of images [N, C, *S] where its plan says on="images";
                   where it says labels=True, f(real, fake, labels of real [N], labels asked for [M])
     density       f(log_prob [N], image_spec) -> Tensor [N], one figure per sample
+    latent        f(z [N, L], attributes [N, A]) -> float, or Tensor [A], one figure per attribute, whose mean is the score
 
 Everything else about it (constants for the recipe, possible values, the least n, warnings) is what it declares with
 `medgen.evaluation.metric_plan`; without one the defaults hold. The interval follows from the kind alone: per-sample figures are

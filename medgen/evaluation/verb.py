@@ -11,19 +11,22 @@ from torch import Tensor
 from medgen.data import Dataset
 from medgen.errors import ConfigError
 from medgen.evaluation.features import RANDOM_CONV, Extractor
+from medgen.evaluation.latents import evaluate_latents
 from medgen.evaluation.lookup import Metric
 from medgen.evaluation.measure import evaluate_density, evaluate_pairs
 from medgen.evaluation.score import Score
 from medgen.evaluation.sets import DISTRIBUTION, RECOGNITION, evaluate_sets
 from medgen.evaluation.table import save_scores
-from medgen.interfaces import Condition, DensityModel, Generator, LatentModel
-from medgen.registry import find
+from medgen.interfaces import Condition, DensityModel, FollowsAttributes, Generator, LatentModel, evaluating
+from medgen.registry import find, get_host
 from medgen.runs import ConditionSource, Run, batches_of, sample_cells, score
 from medgen.runs.apply import inputs
 
 __all__ = ["evaluate"]
 
 Progress = Callable[[int], None]
+
+_ENCODED = 64  # samples per batch of latents
 
 
 def evaluate(
@@ -67,7 +70,7 @@ def evaluate(
     rows = rows[:limit]
     count = n or len(rows)
     chosen = _chosen(run, metrics, min(count, len(rows)))
-    parts = {"distribution": _sets, "paired": _pairs, "density": _densities}
+    parts = {"distribution": _sets, "paired": _pairs, "density": _densities, "latent": _latents}
     more: dict[str, dict[str, object]] = {
         "distribution": {"n": count, "extractor": extractor, "resize": resize},
         "density": {"split": split, "importance_samples": importance_samples},
@@ -82,7 +85,7 @@ def evaluate(
     return scores
 
 
-_NEEDS: dict[str, type] = {"distribution": Generator, "paired": LatentModel, "density": DensityModel}
+_NEEDS: dict[str, type] = {"distribution": Generator, "paired": LatentModel, "density": DensityModel, "latent": LatentModel}
 
 
 def _chosen(run: Run, metrics: Sequence[str] | None, n: int) -> dict[str, list[str] | None]:
@@ -96,6 +99,9 @@ def _chosen(run: Run, metrics: Sequence[str] | None, n: int) -> dict[str, list[s
         every: dict[str, list[str] | None] = {"distribution": enough, "paired": None, "density": None}
         if "label" in {slot.name for slot in run.model.conditions} and n >= Metric.find(RECOGNITION, "distribution").plan.least:
             enough.append(RECOGNITION)
+        if isinstance(run.model, FollowsAttributes):
+            specs = [item.spec for item in get_host().items("medgen_metrics")]
+            every["latent"] = [s.name for s in specs if s.kind == "latent" and Metric.find(s.name, "latent").plan.least <= n]
         return {kind: names for kind, names in every.items() if isinstance(run.model, _NEEDS[kind]) and names != []}
     kinds = {name: str(find("medgen_metrics", name).spec.kind) for name in metrics}
     for name, kind in kinds.items():
@@ -146,6 +152,28 @@ def _pairs(run: Run, dataset: Dataset, rows: Tensor, progress: Progress, **optio
     groups = None if dataset.subjects is None else [str(s) for s in dataset.subjects[rows]]
     value_range = model.image_spec.intensity.range
     return evaluate_pairs(torch.cat(real), torch.cat(fake), value_range=value_range, groups=groups, **options)  # type: ignore[arg-type]
+
+
+def _latents(run: Run, dataset: Dataset, rows: Tensor, progress: Progress, *, metrics: Sequence[str], **options: object) -> list[Score]:
+    model = run.model
+    assert isinstance(model, LatentModel)
+    names = next((spec.names for spec in dataset.conditions if spec.kind == "attributes"), ())
+    wanted = list(model.attribute_dimensions) if isinstance(model, FollowsAttributes) else list(names)
+    if not wanted or set(wanted) - set(names):
+        raise ConfigError(
+            f"metrics {list(metrics)} need samples whose attributes are known ({wanted or 'any'}); the data has {names or 'none'}."
+        )
+    columns = [names.index(name) for name in wanted]
+    latents, values = [], []
+    for start in range(0, len(rows), _ENCODED):
+        data = dataset.fetch(rows[start : start + _ENCODED])
+        batch, known = model.select(data), data.condition.mask("attributes")
+        with evaluating(model):
+            z = model.encode(batch.x, condition=batch.condition).mean.flatten(1).cpu()
+        latents.append(z[known])
+        values.append(data.condition.values["attributes"][known][:, columns])
+        progress(sum(map(len, latents)))
+    return evaluate_latents(torch.cat(latents), torch.cat(values), wanted, metrics=metrics, **options)  # type: ignore[arg-type]
 
 
 def _densities(

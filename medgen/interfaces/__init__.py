@@ -3,6 +3,7 @@
 from typing import Any
 
 from medgen.interfaces.arithmetic import ChoosesArithmetic
+from medgen.interfaces.attributes import FollowsAttributes
 from medgen.interfaces.batch import Batch, Step
 from medgen.interfaces.bound import DecomposesBound
 from medgen.interfaces.condition import Condition, check_condition
@@ -18,6 +19,7 @@ __all__ = [
     "Condition",
     "DecomposesBound",
     "DensityModel",
+    "FollowsAttributes",
     "Generator",
     "Inpainter",
     "LatentModel",

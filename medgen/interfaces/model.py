@@ -77,9 +77,9 @@ class Model(nn.Module, ABC):
     @final
     def select(self, batch: Batch) -> Batch:
         """The batch with only the slots that this model has, its conditions apart from its targets, in its floating type."""
-        given = Condition(
-            {**batch.condition.values, **batch.targets.values}, {**batch.condition.present, **batch.targets.present}
-        ).to(batch.x.device, self.dtype)
+        given = Condition({**batch.condition.values, **batch.targets.values}, {**batch.condition.present, **batch.targets.present}).to(
+            batch.x.device, self.dtype
+        )
         condition, targets = (given.only(spec.name for spec in specs) for specs in (self.conditions, self.targets))
         return Batch(batch.x.to(dtype=self.dtype), condition, batch.index, targets)
 

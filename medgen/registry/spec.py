@@ -209,7 +209,8 @@ class MetricSpec:
     Args:
         name: what users type.
         function: "package.module:function".
-        kind: what it compares: "paired" images, two "distribution"s of images, or the "density" of a model.
+        kind: what it compares: "paired" images, two "distribution"s of images, the "density" of a model, or "latent"
+            values with attributes of the samples.
         better: "lower" or "higher".
         summary: one line.
         references: the papers.
@@ -217,7 +218,7 @@ class MetricSpec:
 
     name: str
     function: str
-    kind: Literal["paired", "distribution", "density"]
+    kind: Literal["paired", "distribution", "density", "latent"]
     better: Literal["lower", "higher"]
     summary: str = ""
     references: tuple[Reference, ...] = ()
@@ -227,8 +228,8 @@ class MetricSpec:
         _check_name(self.name, "metric")
         _check_version(self.api_version, f"`api_version` of metric {self.name!r}")
         _check_target(self.function, f"`function` of metric {self.name!r}")
-        if self.kind not in ("paired", "distribution", "density"):
-            raise ConfigError(f"`kind` of metric {self.name!r} must be 'paired', 'distribution' or 'density'; got {self.kind!r}.")
+        if self.kind not in ("paired", "distribution", "density", "latent"):
+            raise ConfigError(f"`kind` of metric {self.name!r} must be 'paired', 'distribution', 'density' or 'latent'; got {self.kind!r}.")
         if self.better not in ("lower", "higher"):
             raise ConfigError(f"`better` of metric {self.name!r} must be 'lower' or 'higher'; got {self.better!r}.")
 

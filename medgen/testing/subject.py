@@ -123,7 +123,7 @@ class Subject:
         full = max(len(case.conditions + case.targets) for case in self._cases)
         return min(
             (c for c in self._cases if len(c.conditions + c.targets) == full),
-            key=lambda c: (c.image_spec.content == "labels", c.image_spec.numel)
+            key=lambda c: (c.image_spec.content == "labels", c.image_spec.numel),
         )
 
     @property

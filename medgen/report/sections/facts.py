@@ -51,6 +51,7 @@ def _groups(scores: Sequence[Score]) -> dict[str, list[Score]]:
         "distribution": "Generated against real samples",
         "paired": "Reconstructions or translations against their originals",
         "density": "Log-density of real samples",
+        "latent": "Latents of real samples against their attributes",
         "": "Other",
     }
     kinds = {score.name: _kind(score) for score in scores}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from medgen.data.samples import Array
-from medgen.interfaces import Batch, Condition, LatentModel
+from medgen.interfaces import Batch, Condition, FollowsAttributes, LatentModel
 from medgen.report.blocks import Block, Picture, Section, Text
 from medgen.report.context import Context
 from medgen.report.figures import Tile, sample_grid, tile_rows
@@ -84,13 +86,17 @@ def _traversals(context: Context, model: LatentModel, condition: Condition, post
     base, scale = torch.zeros(size), torch.ones(size)
     dims, notes = torch.arange(min(_TRAVERSED[dim], size)), [""] * size
     about = "the first latent values (without data their weight is unknown)"
+    named = model.attribute_dimensions if isinstance(model, FollowsAttributes) else {}
     if posterior is not None:
         name, weight = posterior.weights()
         dims = weight.argsort(descending=True)[: _TRAVERSED[dim]]
         notes = [f"\n{float(w):.2g}" for w in weight]
         about = f"the latent values of largest {name}, written below each"
-        if not posterior.random:
-            base, scale = posterior.mean.flatten(1).mean(0), posterior.mean.flatten(1).std(0)
+    if named:
+        dims, about = torch.tensor(list(named.values())), "the latent values that follow the attributes, with their names"
+        notes = [f"\n{name}" for name in _by_place(named, size)]
+    if posterior is not None and not posterior.random:
+        base, scale = posterior.mean.flatten(1).mean(0), posterior.mean.flatten(1).std(0)
     values = torch.linspace(-2.5, 2.5, _STEPS[dim])
     x = context.stored(traversals(model, dims, values, condition, base=base, scale=scale))
     rows = [f"z{_place(int(d), model.latent_shape)}{notes[int(d)]}" for d in dims]
@@ -104,6 +110,11 @@ def _traversals(context: Context, model: LatentModel, condition: Condition, post
         x, context.display, columns=len(values), width=8.0, row_names=rows, column_names=[f"{float(v):+.1f}" for v in values], colour=FAKE
     )
     return [Picture.of(figure, "Traversals of single latent values", caption), _weights(posterior, size)]
+
+
+def _by_place(named: Mapping[str, int], size: int) -> list[str]:
+    names = {place: name for name, place in named.items()}
+    return [names.get(place, "") for place in range(size)]
 
 
 def _weights(posterior: Posterior | None, size: int) -> Block:

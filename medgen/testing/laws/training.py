@@ -109,7 +109,9 @@ def missing_targets_are_never_looked_at(subject: Subject) -> None:
                     targets = Condition({**batch.targets.values, slot.name: shown}, where)
                     found.append(_gradients(model, replace(batch, targets=targets)))
                 for name, wanted in found[0].items():
-                    what = f"{case}: {name} with target {slot.name!r} missing for {N - int(mask.sum())} of {N} samples, whatever stands there,"
+                    what = (
+                        f"{case}: {name} with target {slot.name!r} missing for {N - int(mask.sum())} of {N} samples, whatever stands there,"
+                    )
                     finite(found[1][name], what)
                     close(found[1][name], wanted, what, relative=1e-6, absolute=1e-9)
 

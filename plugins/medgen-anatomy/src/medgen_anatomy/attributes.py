@@ -29,7 +29,7 @@ CAMUS_BOUNDS: Mapping[str, tuple[float, float]] = {
     "epi_center_x": (183.4, 479.4),
     "epi_center_y": (285.9, 609.2),
 }
-"""Smallest and largest value of each attribute over the CAMUS annotations, in pixels of the original frames (degrees for the orientation)."""
+"""Least and largest value of each attribute over the CAMUS annotations, in pixels of the original frames; the orientation in degrees."""
 
 ATTRIBUTES: tuple[str, ...] = tuple(CAMUS_BOUNDS)
 """Names of the columns of `cardiac_attributes`."""

@@ -40,7 +40,9 @@ class ConstrainedVae(ShapeVae):
         columns = attribute_columns(self._spec, (config.attribute,) if config.attribute else (), "`attribute`")
         if len(columns) != 1:
             names = [] if self._spec is None else list(self._spec.names)
-            raise ConfigError(f"`attribute` must name the one attribute that is regressed; the data has {names or 'none (see --attributes)'}.")
+            raise ConfigError(
+                f"`attribute` must name the one attribute that is regressed; the data has {names or 'none (see --attributes)'}."
+            )
         self._column = columns[0]
         self.regressor = nn.Linear(config.latent_dim, 1)
 

@@ -22,7 +22,9 @@ class ConstrainedVaeConfig(ShapeVaeConfig):
     """VAE whose latent predicts one attribute linearly."""
 
     attribute: str = Field("", description="Attribute that is regressed, by its name in the data; may be left out where there is only one.")
-    linear_constraint_weight: float = Field(1.0, ge=0, description="Weight of the regression's squared error, of the standardised attribute.")
+    linear_constraint_weight: float = Field(
+        1.0, ge=0, description="Weight of the regression's squared error, of the standardised attribute."
+    )
 
 
 class ArVaeConfig(ShapeVaeConfig):
@@ -30,7 +32,9 @@ class ArVaeConfig(ShapeVaeConfig):
 
     attributes: tuple[str, ...] = Field((), description="Attributes that are regularised, by their names in the data; by default all.")
     dimensions: tuple[int, ...] = Field((), description="Latent value of each of them; by default 0, 1, 2, ...")
-    gamma: float = Field(0.1, ge=0, description="Weight of the regularisation, summed over attributes (10 in the original, of sums of pixels).")
+    gamma: float = Field(
+        0.1, ge=0, description="Weight of the regularisation, summed over attributes (10 in the original, of sums of pixels)."
+    )
     delta: float = Field(16.0, gt=0, description="Slope of tanh: differences of 1 / delta count as ordered (1 in the original).")
 
 

@@ -77,7 +77,9 @@ def attribute_columns(spec: ConditionSpec | None, wanted: tuple[str, ...], what:
     names = () if spec is None else spec.names
     for name in wanted:
         if name not in names:
-            raise ConfigError(f"{what} must name attributes of the data, which has {list(names) or 'none'}; got {name!r}{suggestion(name, names)}")
+            raise ConfigError(
+                f"{what} must name attributes of the data, which has {list(names) or 'none'}; got {name!r}{suggestion(name, names)}"
+            )
     return [names.index(name) for name in wanted] if wanted else list(range(len(names)))
 
 
