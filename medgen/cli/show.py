@@ -110,7 +110,7 @@ def _family_pairs(spec: Any) -> Iterator[tuple[str, str]]:
     yield "spatial dims", ", ".join(map(str, can.spatial_dims))
     yield "contents", ", ".join(can.contents)
     yield "conditions", ", ".join(_slot(slot) for slot in can.conditions)
-    yield "training targets", ", ".join(_slot(slot) for slot in can.targets)
+    yield "targets", ", ".join(_slot(slot) for slot in can.targets)
     yield "value range", f"{low:g} to {high:g}"
     yield "log_prob", can.log_prob
     yield "invertible", "yes" if can.invertible else "no"

@@ -71,7 +71,7 @@ def every_input_moves_log_prob(subject: Subject) -> None:
 
 @law("density", applies=has_density)
 def log_prob_gradient_reaches_every_parameter(subject: Subject) -> None:
-    """Each parameter of a family with one player gets a gradient from `log_prob`, finite and not 0, unless it serves training targets alone."""
+    """Each parameter of a family with one player gets a gradient from `log_prob`, finite and not 0, unless it serves targets alone."""
     for case in subject.cases():
         model: Any = subject.model(case)
         phases = model.phases()
