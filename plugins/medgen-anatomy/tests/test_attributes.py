@@ -99,7 +99,8 @@ def test_what_is_missing_is_nan():
     maps = np.stack([np.zeros_like(whole), np.where(whole == 1, 1, 0), np.where(whole == 2, 2, 0), whole])
     found = np.isnan(cardiac_attributes(maps))
     of = {name: k for k, name in enumerate(ATTRIBUTES)}
-    assert found[0].all() and not found[3].any()
+    assert found[0].all()
+    assert not found[3].any()
     assert set(np.flatnonzero(found[1])) == {of["lv_base_width"], of["lv_length"], of["myo_area"]}  # no wall, no base
     assert set(np.flatnonzero(found[2])) == {of["lv_area"], of["lv_base_width"], of["lv_length"], of["lv_orientation"]}
     inside = np.where(whole == 1, 1, 0)
@@ -134,7 +135,8 @@ def test_other_arrays_are_refused(maps):
 def test_the_dataset_knows_the_truth():
     data = apical_labels(n=12, size=64, seed=4)
     spec = data.conditions[0]
-    assert spec.names == ATTRIBUTES and data.image_spec.channels == 3
+    assert spec.names == ATTRIBUTES
+    assert data.image_spec.channels == 3
     found = cardiac_attributes(data.stored(np.arange(12))[:, 0])
     truth = np.stack([data.samples.attributes[name] for name in ATTRIBUTES], 1)
     np.testing.assert_allclose(found[:, [5, 6]], truth[:, [5, 6]], atol=0.3)

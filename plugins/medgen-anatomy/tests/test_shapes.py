@@ -68,7 +68,8 @@ def test_the_loss_is_on_the_sampled_z():
     )
     total = found["reconstruction"] + 1e-4 * found["kl"] + 0.7 * found["attributes"]
     assert found["loss"].item() == pytest.approx(total.item(), rel=1e-6)
-    assert isinstance(model, FollowsAttributes) and model.attribute_dimensions == {"angle": 3, "area": 1}
+    assert isinstance(model, FollowsAttributes)
+    assert model.attribute_dimensions == {"angle": 3, "area": 1}
 
 
 def test_reconstruction_is_cross_entropy_and_dice():
@@ -111,7 +112,7 @@ def test_what_does_not_fit_is_refused(family, config, message):
 
 def test_no_verb_takes_a_target():
     model = medgen.create("ar_vae", MAPS, targets=[TARGET], **SMALL)
-    with pytest.raises(medgen.MedgenError, match="takes the conditions none; got .'attributes'"):
+    with pytest.raises(medgen.MedgenError, match=r"takes the conditions none; got .'attributes'"):
         model.sample(2, condition=Condition({"attributes": torch.zeros(2, 3)}))
 
 
@@ -146,7 +147,8 @@ def test_the_attribute_is_linear_in_the_latent_and_comes_back_from_file(tmp_path
     rows = data.splits["val"]
     truth = torch.from_numpy(data.samples.attributes["lv_area"][rows]).float()
     again = medgen.load(tmp_path / "run")
-    assert again.targets == run.model.targets and again.targets[0].names[0] == "lv_area"
+    assert again.targets == run.model.targets
+    assert again.targets[0].names[0] == "lv_area"
     found = again.predict(again.encode(data.fetch(rows).x).mean.detach())
     assert 1 - (found - truth).square().mean() / truth.var(correction=0) > 0.9
 
