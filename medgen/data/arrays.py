@@ -11,6 +11,7 @@ from medgen.data.assemble import assemble
 from medgen.data.checks import whole_numbers
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
+from medgen.data.patches import patched
 from medgen.data.samples import Array, ArrayStore, Samples
 from medgen.errors import DataError
 
@@ -27,6 +28,7 @@ def from_arrays(
     subjects: Sequence[Any] | Array | None = None,
     images: Mapping[str, Array] | None = None,
     source_images: Array | None = None,
+    image_names: Mapping[str, Sequence[str]] | None = None,
     spacing: Sequence[float] | None = None,
     affine: Sequence[float] | Array | None = None,
     channel_names: Sequence[str] = (),
@@ -47,6 +49,7 @@ def from_arrays(
         subjects: name of each sample's subject; splits never divide one.
         images: name -> [N, C', *S'], image conditions, e.g. {"source": t1} for paired translation.
         source_images: the same as images={"source": ...}.
+        image_names: name -> names of the channels of an image condition, or of its classes 0..K-1.
         spacing: size of a voxel in mm (seconds for signals), as it is: nothing is resampled.
         affine: 4x4 voxel-to-world matrix, RAS+ mm.
         channel_names: or the class names of a label map, whose values must then be 0..K-1.
@@ -75,13 +78,14 @@ def from_arrays(
         splits=None if splits is None else {key: np.asarray(value, dtype=np.int64) for key, value in splits.items()},
         subjects=None if subjects is None else np.asarray(subjects).astype(str),
         images={key: ArrayStore(as_samples(np.asarray(value), image_config, key)) for key, value in pictures.items()},
+        image_names={key: tuple(names) for key, names in (image_names or {}).items()},
         spacing=None if spacing is None else tuple(float(v) for v in spacing),
         affine=None if affine is None else tuple(np.asarray(affine, dtype=np.float64).reshape(-1).tolist()),
         channel_names=tuple(channel_names),
     )
     if samples.subjects is not None and samples.subjects.shape != (len(samples),):
         raise DataError(f"{samples.source}: `subjects` must name each of {len(samples)} samples; got shape {samples.subjects.shape}.")
-    return assemble(samples, config, default_range, name)
+    return patched(assemble(samples, config, default_range, name))
 
 
 def as_samples(x: Array, config: DataConfig, where: str) -> Array:

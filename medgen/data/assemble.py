@@ -54,12 +54,15 @@ def assemble(samples: Samples, config: DataConfig, default_range: Range, name: s
     )
 
 
-def fit_spec(samples: Samples, store: Store, found: Scan, config: DataConfig, default_range: Range) -> tuple[ImageSpec, list[str]]:
-    """The spec of `store`, with its intensity fitted."""
+def fit_spec(
+    samples: Samples, store: Store, found: Scan, config: DataConfig, default_range: Range, *, key: str = ""
+) -> tuple[ImageSpec, list[str]]:
+    """The spec of `store`, with its intensity fitted; `key` is the name of an image condition."""
     shape = store.shape[2:]
     content = _content(store, found, config, samples)
-    own = store is samples.store
-    names = samples.channel_names if own else ()
+    own = not key
+    names = samples.channel_names if own else samples.image_names.get(key, ())
+    window = config.window if own else config.source_window if key == "source" else None
     unit = (config.unit or samples.unit) if own else ""
     warnings: list[str] = []
     channels = store.shape[1]
@@ -73,7 +76,7 @@ def fit_spec(samples: Samples, store: Store, found: Scan, config: DataConfig, de
         intensity = _label_intensity(levels, store)
         channels, names = len(levels), names or tuple(str(int(v)) for v in levels)
     else:
-        intensity, warnings = _fit_intensity(store, found, config, default_range, unit=unit, window=own)
+        intensity, warnings = _fit_intensity(store, found, config, default_range, unit=unit, window=window)
     spec = ImageSpec(
         channels=channels,
         shape=shape,
@@ -111,15 +114,15 @@ def _label_intensity(levels: Array, store: Store) -> Intensity:
 
 
 def _fit_intensity(
-    store: Store, found: Scan, config: DataConfig, default_range: Range, *, unit: str, window: bool
+    store: Store, found: Scan, config: DataConfig, default_range: Range, *, unit: str, window: Range | None
 ) -> tuple[Intensity, list[str]]:
     low: Array
     high: Array
     clip, warnings = True, []
     interval = config.range or default_range
-    if window and config.window is not None:
-        low, high = np.array(config.window[:1]), np.array(config.window[1:])
-        rule = f"window {config.window[0]:g} {config.window[1]:g}"
+    if window is not None:
+        low, high = np.array(window[:1]), np.array(window[1:])
+        rule = f"window {window[0]:g} {window[1]:g}"
     elif config.percentiles is not None:
         low, high = np.percentile(np.concatenate(found.kept, 1), config.percentiles, axis=1)
         rule = f"percentiles {config.percentiles[0]:g} {config.percentiles[1]:g} of the training split"
@@ -162,7 +165,7 @@ def _attributes(samples: Samples, train: Array) -> tuple[ConditionSpec, ...]:
 def _images(samples: Samples, scans: dict[str, Scan], config: DataConfig, default_range: Range) -> tuple[ConditionSpec, ...]:
     specs = []
     for key, store in samples.images.items():
-        image, _ = fit_spec(samples, store, scans[key], config.model_copy(update={"content": "auto"}), default_range)
+        image, _ = fit_spec(samples, store, scans[key], config.model_copy(update={"content": "auto"}), default_range, key=key)
         specs.append(ConditionSpec(name=key, kind="image", image=image))
     return tuple(specs)
 

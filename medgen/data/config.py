@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -46,7 +46,21 @@ class DataConfig(Config):
     )
     select: str | None = Field(None, description="Pattern of the file names to read in a folder, e.g. 'T1*.nii.gz'.")
     key: str | None = Field(None, description="Name of the npz array to learn; by default images, x, data and the like.")
-    source: str | None = Field(None, description="Name of the npz array that is the input of paired translation.")
+    source: tuple[str, ...] | None = Field(
+        None,
+        description="Input of translation: npz arrays, columns of a table of files, or files, folders or patterns; several become channels.",
+    )
+    source_channels: tuple[int, ...] | None = Field(
+        None, description="Numbers of the channels of the source to keep (npz arrays, 4-D files); by default all."
+    )
+    source_window: Pair | None = Field(None, description="As `window`, of the source.")
+    pairing: Literal["auto", "name", "subject", "unpaired"] = Field(
+        "auto", description="How files of source and target go together: by name, by subject (see `subjects`), not at all; auto: name or subject."
+    )
+    regions: tuple[str, ...] = Field(
+        (),
+        description="Masks of regions beside the samples, in order of priority: npz arrays, columns of a table of files, or NAME=PATH.",
+    )
     columns: tuple[str, ...] | None = Field(
         None, description="Columns of a CSV table to learn; by default all numeric ones without a role."
     )
@@ -57,16 +71,33 @@ class DataConfig(Config):
     stride: int | None = Field(None, ge=1, description="Samples from one window to the next; by default the length, without overlap.")
     split: tuple[float, float, float] = Field((0.8, 0.1, 0.1), description="Fractions of training, validation and test.")
     split_seed: int = Field(0, ge=0, description="Seed of the random split.")
+    val_subjects: tuple[str, ...] = Field((), description="Subjects for validation, by name; by default a fraction of those not for test.")
+    test_subjects: tuple[str, ...] = Field((), description="Subjects for test, by name; the others are then for training and validation.")
+    patch: tuple[int, ...] | None = Field(None, description="Train on random patches of this shape; the model then sees whole samples in tiles.")
+    patches: int = Field(16, ge=1, description="Patches of each sample per epoch.")
+    patch_foreground: float = Field(
+        0.0, ge=0, le=1, description="Share of patches centred on the foreground: the regions, else what is above the sample's mean."
+    )
     unit: str = Field("", description="Unit of the stored values, for captions; by default what the file says.")
 
-    @field_validator("window", "percentiles", "range")
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_source(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("source")
+    @classmethod
+    def _some_source(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return value or None
+
+    @field_validator("window", "source_window", "percentiles", "range")
     @classmethod
     def _increases(cls, value: Pair | None) -> Pair | None:
         if value is not None and not value[0] < value[1]:
             raise ValueError("must increase")
         return value
 
-    @field_validator("size", "spacing")
+    @field_validator("size", "spacing", "patch")
     @classmethod
     def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and not (1 <= len(value) <= 3 and all(v > 0 for v in value)):
@@ -84,6 +115,10 @@ class DataConfig(Config):
     def _consistent(self) -> Self:
         if self.window is not None and self.percentiles is not None:
             raise ValueError("give `window` or `percentiles`, not both")
+        if both := sorted(set(self.val_subjects) & set(self.test_subjects)):
+            raise ValueError(f"`val_subjects` and `test_subjects` must differ; {', '.join(both)} in both")
+        if self.source is None and (self.pairing != "auto" or self.source_channels is not None):
+            raise ValueError("`pairing` and `source_channels` need a `source`")
         if min(self.split) < 0 or self.split[0] <= 0 or abs(sum(self.split) - 1) > 1e-6:
             raise ValueError("`split` must be three fractions that sum to 1, the first above 0")
         if self.orientation is not None and len({_AXIS[letter] for letter in self.orientation}) < 3:

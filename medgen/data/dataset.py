@@ -12,9 +12,10 @@ from torch import Tensor
 
 from medgen.data.config import DataConfig
 from medgen.data.intensity import to_model
-from medgen.data.samples import Array, Samples
+from medgen.data.samples import Array, Samples, Store
+from medgen.data.stores import PatchStore
 from medgen.errors import DataError
-from medgen.interfaces import Batch, Condition
+from medgen.interfaces import Batch, Condition, Noise
 from medgen.registry import ConditionSpec, ImageSpec
 
 __all__ = ["Dataset"]
@@ -57,8 +58,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def fetch(self, index: Tensor | Array) -> Batch:
+    def fetch(self, index: Tensor | Array, noise: Noise | None = None) -> Batch:
         """The samples `index` (int64 [B]) as a float32 batch in model units; `Batch.index` is `index`.
+
+        Args:
+            index: int64 [B].
+            noise: of the B rows: of a dataset of patches, others of the same samples than without. Elsewhere it changes nothing.
 
         Raises:
             DataError: a number outside 0..N-1.
@@ -67,14 +72,14 @@ class Dataset:
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
             raise DataError(f"`index` must be in 0..{len(self) - 1}; got {int(rows.min())}..{int(rows.max())}.")
         numbers = rows.numpy()
-        x = to_model(torch.from_numpy(self.samples.store.gather(numbers)), self.image_spec)
-        return Batch(x, self._condition(numbers), rows)
+        x = to_model(torch.from_numpy(_gathered(self.samples.store, numbers, noise)), self.image_spec)
+        return Batch(x, self._condition(numbers, noise), rows)
 
     def stored(self, index: Tensor | Array) -> Array:
         """The samples `index` as they are stored: [B, C, *S], label maps [B, 1, *S]."""
         return self.samples.store.gather(np.asarray(index, dtype=np.int64).reshape(-1))
 
-    def _condition(self, rows: Array) -> Condition:
+    def _condition(self, rows: Array, noise: Noise | None) -> Condition:
         values: dict[str, Tensor] = {}
         present: dict[str, Tensor] = {}
         for spec in self.conditions:
@@ -90,7 +95,7 @@ class Dataset:
                     present[spec.name] = known
             else:
                 assert spec.image is not None
-                values[spec.name] = to_model(torch.from_numpy(self.samples.images[spec.name].gather(rows)), spec.image)
+                values[spec.name] = to_model(torch.from_numpy(_gathered(self.samples.images[spec.name], rows, noise)), spec.image)
         return Condition(values, present)
 
     def origin(self, i: int) -> str:
@@ -133,3 +138,7 @@ class Dataset:
             }
         out["intensity"] = {k: list(v) if isinstance(v, tuple) else v for k, v in out["intensity"].items()}
         return out
+
+
+def _gathered(store: Store, rows: Array, noise: Noise | None) -> Array:
+    return store.gather(rows, noise) if isinstance(store, PatchStore) else store.gather(rows)

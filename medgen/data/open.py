@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl
 from medgen.data.assemble import assemble
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
-from medgen.data.dispatch import read
+from medgen.data.pairing import read_sides
+from medgen.data.patches import patched
 from medgen.errors import ConfigError, DataError, UnknownNameError
 from medgen.registry import DatasetSpec, find, get_host, resolve, suggestion
 
@@ -35,7 +36,7 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
     config = DataConfig.parse(options)
     if is_location(path):
         location = Path(path).expanduser()
-        return assemble(read(location, config), config, default_range, _short(location))
+        return patched(assemble(read_sides(location, config), config, default_range, _short(location)))
     dataset = registered(os.fspath(path))
     _check_effective(os.fspath(path), options)
     samples = replace(dataset.samples, labels=None, class_names=()) if options.get("labels") == "none" else dataset.samples
@@ -43,7 +44,7 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
     if "window" in options or "percentiles" in options:  # the user's rule replaces the dataset's, whichever of the two that is
         fields |= {"window": None, "percentiles": None}
     config = DataConfig.parse({**fields, **options})
-    opened = assemble(samples, config, default_range, dataset.name)
+    opened = patched(assemble(samples, config, default_range, dataset.name))
     own = dataset.image_spec.intensity
     if own.rule != "identity" or {"window", "percentiles", "range"} & set(options):
         return opened
@@ -51,7 +52,21 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
     return replace(opened, image_spec=replace(opened.image_spec, intensity=own))
 
 
-_OF_DRAWN = {"window", "percentiles", "range", "content", "split", "split_seed", "unit"}
+_OF_DRAWN = {
+    "window",
+    "source_window",
+    "percentiles",
+    "range",
+    "content",
+    "split",
+    "split_seed",
+    "val_subjects",
+    "test_subjects",
+    "patch",
+    "patches",
+    "patch_foreground",
+    "unit",
+}
 """Options that act on samples in memory; all others say how files are read."""
 
 

@@ -107,6 +107,7 @@ class Samples:
         ordered: samples of one subject are neighbours in space or time, so that it must be cut into slabs, never shuffled.
         guard: neighbours at a cut that share values and must be dropped (windows that overlap).
         images: name -> values of an image condition, [N, C', *S'].
+        image_names: name -> names of its channels, or of its classes.
         geometry: what a writer needs to put results back (see `medgen.data.like`).
     """
 
@@ -121,6 +122,7 @@ class Samples:
     ordered: bool = False
     guard: int = 0
     images: Mapping[str, Store] = field(default_factory=dict)
+    image_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spacing: tuple[float, ...] | None = None
     affine: tuple[float, ...] | None = None
     slice_axis: int | None = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from medgen.data.config import DataConfig
 from medgen.data.samples import Array, Samples
 from medgen.errors import DataError
+from medgen.registry import suggestion
 
 __all__ = ["SPLITS", "contiguous", "divide", "split_samples"]
 
@@ -17,6 +19,8 @@ SPLITS = ("train", "val", "test")
 
 def split_samples(samples: Samples, config: DataConfig) -> tuple[dict[str, Array], list[str]]:
     """The splits, each sorted int64, and what to warn about."""
+    if config.val_subjects or config.test_subjects:
+        return _told(samples, config)
     if samples.splits is not None:
         return _completed(samples.splits, samples, config)
     return divide(np.arange(len(samples), dtype=np.int64), samples, config)
@@ -38,6 +42,30 @@ def _completed(own: Mapping[str, Array], samples: Samples, config: DataConfig) -
     fractions = (train / (train + val), val / (train + val), 0.0)
     parts, warnings = divide(splits["train"], samples, config, fractions)
     return {**parts, "test": splits["test"]}, warnings
+
+
+def _told(samples: Samples, config: DataConfig) -> tuple[dict[str, Array], list[str]]:
+    """The subjects that the user names for validation and test; the others by `divide`, one subject's samples in slabs."""
+    names = samples.subjects
+    known = [] if names is None else sorted(set(names.tolist()))
+    if names is None or len(known) < 2:
+        raise DataError(f"{samples.source}: `val_subjects` and `test_subjects` need several known subjects; got {known}. See `subjects`.")
+    for name in (*config.val_subjects, *config.test_subjects):
+        if name not in known:
+            raise DataError(f"{samples.source}: there is no subject {name!r}{suggestion(name, known)}")
+    rows = np.arange(len(samples), dtype=np.int64)
+    parts = {"val": rows[np.isin(names, config.val_subjects)], "test": rows[np.isin(names, config.test_subjects)]}
+    rest = rows[~np.isin(names, [*config.val_subjects, *config.test_subjects])]
+    if not len(rest):
+        raise DataError(f"{samples.source}: no subject is left for training; got {known}, all for validation or test.")
+    train, val, test = config.split
+    if len(parts["val"]):
+        val = 0.0
+    if len(parts["test"]):
+        test = 0.0
+    fractions = (train / (train + val + test), val / (train + val + test), test / (train + val + test))
+    drawn, warnings = divide(rest, replace(samples, ordered=True), config, fractions)
+    return {name: parts[name] if name in parts and len(parts[name]) else drawn[name] for name in SPLITS}, warnings
 
 
 def divide(

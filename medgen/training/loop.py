@@ -202,7 +202,9 @@ class Loop:
         """Share of this rank in batch `number`."""
         size = self.order.size // self.config.devices
         start = self.fabric.global_rank * size
-        return self.model.select(self.dataset.fetch(self.order.batch(number)[start : start + size])).to(self.fabric.device)
+        first = number * self.order.size + start
+        noise = Noise(self.config.seed, torch.arange(first, first + size))
+        return self.model.select(self.dataset.fetch(self.order.batch(number)[start : start + size], noise)).to(self.fabric.device)
 
     # validation and checkpoints
 

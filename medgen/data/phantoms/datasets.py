@@ -243,6 +243,7 @@ def lesion_phantom(
         images[:, 2:],
         attributes={"lesion_count": truths[:, 0], "lesion_size": truths[:, 1], "lesion_ratio": truths[:, 2]},
         images={"source": images[:, :2], "regions": np.stack([s[1] for s in samples])},
+        image_names={"source": lesions.CONTRASTS[:2], "regions": ("other", "lesion", "NAWM")},
         spacing=(spacing,) * dim,
         name="lesion_phantom",
         **{"dim": dim, "channels_last": False, **_windowed(data, 0.0, 1.0)},

@@ -14,6 +14,7 @@ from medgen.data.readers.signals import Recording, windows
 from medgen.data.resize import resize
 from medgen.data.samples import Array, ArrayStore, Samples
 from medgen.data.splits import SPLITS
+from medgen.data.stores import region_map
 from medgen.errors import DataError
 from medgen.registry import suggestion
 
@@ -46,8 +47,8 @@ def read(path: Path, config: DataConfig) -> Samples:
     labels, class_names, warnings = _labels(arrays, parts, count, config, path)
     bounds = np.cumsum([0, *(len(r) for r in raw)])
     splits = None if len(raw) == 1 and "" in parts else {s: np.arange(a, b) for s, a, b in zip(parts, bounds, bounds[1:], strict=False)}
-    resized = resize(values, config.size, labels=_are_labels(values, config)) if config.size else values
-    store = ArrayStore(resized)
+    store = ArrayStore(_resized(values, config))
+    images, image_names = _images(arrays, parts, config, values.ndim - 2, path)
     return Samples(
         store=store,
         origins=_origins(path, parts, bounds),
@@ -57,7 +58,8 @@ def read(path: Path, config: DataConfig) -> Samples:
         attributes=_attributes(arrays, parts, count, config, path),
         splits=splits,
         subjects=_subjects(arrays, parts, count, config, path),
-        images=_source_image(arrays, parts, config, path),
+        images=images,
+        image_names=image_names,
         channel_names=_channel_names(arrays, values.shape[1], config),
         geometry=("npz", path, values.shape),
         warnings=warnings,
@@ -162,23 +164,56 @@ def _subjects(arrays: Arrays, parts: Mapping[str, str], count: int, config: Data
     return next((c.astype(str) for n in SUBJECTS if (c := _column(arrays, parts, n, count, path)) is not None and c.ndim == 1), None)
 
 
-def _source_image(arrays: Arrays, parts: Mapping[str, str], config: DataConfig, path: Path) -> dict[str, ArrayStore]:
-    if config.source is None:
-        return {}
-    names = [config.source] if "" in parts else [_name(split, config.source) for split in parts]
-    if missing := [n for n in names if n not in arrays]:
-        raise DataError(f"{path}: there is no array {missing[0]!r}{suggestion(missing[0], arrays)}")
-    values = as_samples(np.concatenate([arrays[n] for n in names]), config.model_copy(update={"channels": None}), f"{path} {names[0]!r}")
-    return {"source": ArrayStore(resize(values, config.size, labels=_are_labels(values, config)) if config.size else values)}
+def _images(
+    arrays: Arrays, parts: Mapping[str, str], config: DataConfig, dim: int, path: Path
+) -> tuple[dict[str, ArrayStore], dict[str, tuple[str, ...]]]:
+    """The source and the regions, on the grid of the samples, and the names of their channels and classes."""
+    images, names = dict[str, ArrayStore](), dict[str, tuple[str, ...]]()
+    if config.source is not None and config.pairing != "unpaired":
+        each = [_beside(arrays, parts, name, config, dim, path) for name in config.source]
+        if len({(e.shape, e.dtype) for e in each}) > 1:
+            raise DataError(f"{path}: arrays of `source` must have one shape and type; got {[(e.shape, str(e.dtype)) for e in each]}.")
+        values = np.concatenate(each, 1) if len(each) > 1 else each[0]
+        own = _names(arrays, values.shape[1]) or (config.source if len(each) == values.shape[1] else ())
+        if (keep := config.source_channels) is not None:
+            if not all(0 <= c < values.shape[1] for c in keep):
+                raise DataError(f"{path}: `source_channels` must be in 0..{values.shape[1] - 1}; got {keep}.")
+            values, own = values[:, list(keep)], tuple(own[c] for c in keep) if own else ()
+        images["source"] = ArrayStore(_resized(values, config))
+        names["source"] = own if values.shape[1] > 1 else ()
+    if config.regions:
+        masks = [_beside(arrays, parts, name, config, dim, path) for name in config.regions]
+        found = [resize(m, config.size, labels=True) if config.size else m for m in masks]
+        images["regions"] = ArrayStore(region_map(found, config.regions, str(path)))
+        names["regions"] = ("other", *config.regions)
+    return images, names
+
+
+def _beside(arrays: Arrays, parts: Mapping[str, str], name: str, config: DataConfig, dim: int, path: Path) -> Array:
+    each = [name] if "" in parts else [_name(split, name) for split in parts]
+    if missing := [n for n in each if n not in arrays]:
+        raise DataError(f"{path}: there is no array {missing[0]!r}{suggestion(name, arrays)}")
+    joined = np.concatenate([arrays[n] for n in each])
+    update = {"channels": None, "dim": dim, "content": "auto"}
+    return as_samples(joined, config.model_copy(update=update), f"{path} {each[0]!r}")
+
+
+def _resized(values: Array, config: DataConfig) -> Array:
+    return resize(values, config.size, labels=_are_labels(values, config)) if config.size else values
 
 
 def _channel_names(arrays: Arrays, channels: int, config: DataConfig) -> tuple[str, ...]:
+    names = _names(arrays)
+    kept = names if config.channels is None else tuple(names[c] for c in config.channels if c < len(names))
+    return kept if len(kept) == channels and channels > 1 else ()
+
+
+def _names(arrays: Arrays, channels: int | None = None) -> tuple[str, ...]:
+    """The file's names of channels, where there are as many."""
     for name in ("channel_names", "channels", "index_names"):
         found = arrays.get(name)
         if found is not None and found.dtype.kind in "US" and found.ndim == 1:
-            names = found.astype(str).tolist()
-            kept = names if config.channels is None else [names[c] for c in config.channels if c < len(names)]
-            return tuple(kept) if len(kept) == channels and channels > 1 else ()
+            return tuple(found.astype(str).tolist()) if channels in (None, len(found)) else ()
     return ()
 
 

@@ -16,7 +16,7 @@ from medgen.data.samples import Array, ArrayStore, Samples
 from medgen.errors import DataError
 from medgen.registry import suggestion
 
-__all__ = ["SUFFIXES", "read"]
+__all__ = ["SUFFIXES", "named_cells", "read"]
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
@@ -85,6 +85,18 @@ def _cells(path: Path) -> tuple[list[str], Array, int, bool]:
         raise DataError(f"{path}: column names must differ; got {names[:20]}.")
     body = rows[1:] if named else rows
     return names, np.array(body, dtype=str).reshape(len(body), width), 2 if named else 1, named
+
+
+def named_cells(path: Path) -> tuple[list[str], Array]:
+    """Column names and cells as text [N, D].
+
+    Raises:
+        DataError: no readable table, or one whose first line does not name its columns.
+    """
+    names, cells, _, named = _cells(path)
+    if not named:
+        raise DataError(f"{path}: the first line must name the columns; got {names[:5]}.")
+    return names, cells
 
 
 def _is_number(text: str) -> bool:
