@@ -36,6 +36,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "sample": "draw samples from a run",
         "reject": "draw from a run's density within ranges or at a temperature, by rejection",
         "reconstruct": "encode and decode images with a run",
+        "translate": "one contrast or modality from others with a run",
         "inpaint": "fill in regions of images with a run",
         "score": "log-density of images under a run",
     },

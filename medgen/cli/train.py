@@ -23,6 +23,7 @@ _EXAMPLES = """\
   medgen train vae --data scans.npz --model.latent_dim 32 --epochs 100 --ema 0.999
   medgen train vae --data ct/ --axis 2 --window -600 1400 --size 128 128
   medgen train cvae --data table.csv --labels diagnosis --attributes age sex
+  medgen train regression --data flair/ --source t1/ t2/ --axis 2
   medgen train --config runs/heart/config.yaml --lr 3e-4 --out runs/heart2
   medgen train --resume runs/heart          go on after an interrupt or a crash
   medgen train vae --help                   every option, with those of the family
@@ -147,6 +148,8 @@ def _next_steps(run: Run) -> None:
     interfaces = find_family(run.config.family).spec.interfaces
     verbs = {"generator": "sample", "latent": "reconstruct", "density": "score"}
     print(f"{run.path}: trained.")
+    if "translator" in find_family(run.config.family).spec.interfaces:
+        print(f"  medgen translate {run.path} INPUT OUT")
     for verb in [*(verb for interface, verb in verbs.items() if interface in interfaces), "evaluate", "report"]:
         print(f"  medgen {verb} {run.path}")
 

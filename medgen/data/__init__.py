@@ -4,7 +4,7 @@ from medgen.data.arrays import from_arrays
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
 from medgen.data.intensity import to_model, to_stored
-from medgen.data.like import open_like, save_like
+from medgen.data.like import open_like, open_source, save_like
 from medgen.data.mask import Mask, open_mask
 from medgen.data.open import open_data
 from medgen.data.writers import Format, save_samples
@@ -18,6 +18,7 @@ __all__ = [
     "open_data",
     "open_like",
     "open_mask",
+    "open_source",
     "save_like",
     "save_samples",
     "to_model",

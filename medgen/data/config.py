@@ -55,7 +55,8 @@ class DataConfig(Config):
     )
     source_window: Pair | None = Field(None, description="As `window`, of the source.")
     pairing: Literal["auto", "name", "subject", "unpaired"] = Field(
-        "auto", description="How files of source and target go together: by name, by subject (see `subjects`), not at all; auto: name or subject."
+        "auto",
+        description="How files of source and target go together: by name, by subject (see `subjects`), not at all; auto: name or subject.",
     )
     regions: tuple[str, ...] = Field(
         (),
@@ -73,7 +74,9 @@ class DataConfig(Config):
     split_seed: int = Field(0, ge=0, description="Seed of the random split.")
     val_subjects: tuple[str, ...] = Field((), description="Subjects for validation, by name; by default a fraction of those not for test.")
     test_subjects: tuple[str, ...] = Field((), description="Subjects for test, by name; the others are then for training and validation.")
-    patch: tuple[int, ...] | None = Field(None, description="Train on random patches of this shape; the model then sees whole samples in tiles.")
+    patch: tuple[int, ...] | None = Field(
+        None, description="Train on random patches of this shape; the model then sees whole samples in tiles."
+    )
     patches: int = Field(16, ge=1, description="Patches of each sample per epoch.")
     patch_foreground: float = Field(
         0.0, ge=0, le=1, description="Share of patches centred on the foreground: the regions, else what is above the sample's mean."

@@ -15,19 +15,22 @@ from medgen.data.assemble import fingerprint
 from medgen.data.checks import check_labels, scan
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
-from medgen.data.dispatch import read
+from medgen.data.dispatch import listed, read
 from medgen.data.geometry import Plan, axis_codes
 from medgen.data.intensity import label_values, to_stored
 from medgen.data.open import is_location, registered
+from medgen.data.pairing import check_grids
+from medgen.data.readers import npz
 from medgen.data.readers.images import picture_shape
 from medgen.data.readers.volumes import Volumes
 from medgen.data.resize import resize
-from medgen.data.samples import Array, Samples
+from medgen.data.samples import Array, ArrayStore, Samples
+from medgen.data.stores import JoinedStore
 from medgen.data.writers import write_csv, write_nifti, write_npz, write_png
 from medgen.errors import DataError
 from medgen.registry import ConditionSpec, ImageSpec
 
-__all__ = ["open_like", "save_like"]
+__all__ = ["open_like", "open_source", "save_like"]
 
 Paste = Callable[[int, Array], Array]
 
@@ -51,22 +54,93 @@ def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: S
     config = _config(image_spec, options)
     location, resampled = Path(path).expanduser(), DataConfig.parse(options).spacing
     samples = read(location, config, _plan(image_spec, config, resampled)) if is_location(path) else registered(os.fspath(path)).samples
-    samples = _fitting(samples, image_spec)
+    return _dataset(_fitting(samples, image_spec), image_spec, conditions, config, Path(path).name.split(".")[0])
+
+
+def open_source(
+    paths: Sequence[str | os.PathLike[str]],
+    source_spec: ImageSpec,
+    conditions: Sequence[ConditionSpec] = (),
+    *,
+    whole: bool = False,
+    **options: Any,
+) -> Dataset:
+    """Open the input of a translator as its training source was read, one file or several whose channels are joined.
+
+    Args:
+        paths: one file per contrast, in the order of the training; each holds the same samples. Or one file with all channels.
+        source_spec: the model's.
+        conditions: as in `open_like`.
+        whole: the model works on patches: samples keep the shape that they have after resampling.
+        options: those of the training.
+
+    Raises:
+        DataError: files that do not lie on one grid, or do not have the channels of the spec.
+    """
+    told = DataConfig.parse(options)
+    config = _config(source_spec, {k: v for k, v in options.items() if k not in _OF_TARGET}).model_copy(
+        update={"channels": told.source_channels, "labels": "none"}
+    )
+    if whole:
+        config = config.model_copy(update={"size": told.size})
+    plan = _plan(source_spec, config, told.spacing)
+    if whole and plan is not None:
+        plan = replace(plan, size=told.size, same_view=False)
+    parts = [part for path in paths for part in _parts(Path(path).expanduser(), config, plan, told)]
+    first, channels = parts[0], 1 if source_spec.content == "labels" else source_spec.channels
+    if {p.store.shape[0] for p in parts} != {len(first)} or {p.store.shape[2:] for p in parts} != {first.store.shape[2:]}:
+        raise DataError(f"{', '.join(map(str, paths))}: inputs must hold the same samples; got {[p.store.shape for p in parts]}.")
+    for other in parts[1:]:
+        if isinstance(first.geometry, Volumes) and isinstance(other.geometry, Volumes):
+            check_grids(other.geometry.files, first.geometry.files)
+    samples = replace(first, store=JoinedStore([p.store for p in parts]) if len(parts) > 1 else first.store)
+    if samples.store.shape[1] != channels:
+        names = f" ({', '.join(source_spec.channel_names)})" if source_spec.channel_names else ""
+        raise DataError(
+            f"{samples.source}: this model translates {channels} channel(s){names}; got {samples.store.shape[1]} from {len(paths)} file(s). "
+            "Give one file per channel, in this order."
+        )
+    spec = replace(source_spec, shape=samples.store.shape[2:]) if whole else source_spec
+    return _dataset(_fitting(samples, spec), spec, conditions, config, Path(paths[0]).name.split(".")[0])
+
+
+_OF_TARGET = ("channels", "select", "columns", "labels", "attributes", "key", "unit")
+
+
+def _parts(path: Path, config: DataConfig, plan: Plan | None, told: DataConfig) -> list[Samples]:
+    """One input file; of an npz the arrays that the training source came from, where it has them."""
+    if not path.exists():
+        raise DataError(f"there is no file or folder {path}.")
+    if listed(path, config)[0] != "npz":
+        return [read(path, config, plan)]
+    held = set(npz.load(path))
+    keys = [key for key in told.source or () if key in held] if path.suffix != ".npy" else []
+    if len(keys) <= 1 or len(keys) < len(told.source or ()):
+        return [read(path, config.model_copy(update={"key": keys[0] if len(keys) == len(told.source or ()) else None}), plan)]
+    every = [read(path, config.model_copy(update={"key": key, "channels": None}), plan) for key in keys]
+    if told.source_channels is None:
+        return every
+    values = np.concatenate([part.store.gather(np.arange(len(part))) for part in every], 1)
+    return [replace(every[0], store=ArrayStore(values[:, list(told.source_channels)]))]
+
+
+def _dataset(samples: Samples, spec: ImageSpec, conditions: Sequence[ConditionSpec], config: DataConfig, name: str) -> Dataset:
+    """All samples, in the split "test", in the order of the file."""
     everything = np.arange(len(samples), dtype=np.int64)
     found = scan(samples.store, samples, everything)
-    if image_spec.content == "labels" and (found.levels is None or set(found.levels.tolist()) - set(label_values(image_spec))):
+    if spec.content == "labels" and (found.levels is None or set(found.levels.tolist()) - set(label_values(spec))):
         levels = None if found.levels is None else found.levels.tolist()
-        raise DataError(f"{samples.source}: labels must be among {[int(v) for v in label_values(image_spec)]}; got {levels}.")
+        raise DataError(f"{samples.source}: labels must be among {[int(v) for v in label_values(spec)]}; got {levels}.")
     splits = {"train": everything[:0], "val": everything[:0], "test": everything}
     samples, kept = _conditioned(samples, conditions)
     return Dataset(
-        name=Path(path).name.split(".")[0],
-        image_spec=image_spec,
+        name=name,
+        image_spec=spec,
         conditions=kept,
         splits=splits,
         fingerprint=fingerprint(replace(samples, images={}), [found], splits, config),
         subjects=samples.subjects,
-        warnings=(*samples.warnings, *_far(samples, image_spec)),
+        warnings=(*samples.warnings, *_far(samples, spec)),
         config=config,
         source=samples.source,
         samples=samples,
@@ -74,6 +148,10 @@ def open_like(path: str | os.PathLike[str], image_spec: ImageSpec, conditions: S
 
 
 _FROM_SPEC = ("window", "percentiles", "range", "size", "spacing", "orientation", "min_foreground", "dim", "content")
+_OF_TRAINING = (
+    *("source", "source_channels", "source_window", "pairing", "regions", "patch", "patches", "patch_foreground"),
+    *("val_subjects", "test_subjects"),
+)
 
 
 def _config(spec: ImageSpec, options: Mapping[str, Any]) -> DataConfig:
@@ -84,7 +162,8 @@ def _config(spec: ImageSpec, options: Mapping[str, Any]) -> DataConfig:
     elif spec.dim > 1:
         fixed["size"] = spec.shape
     DataConfig.parse(options)  # unknown keys and wrong types are errors even where the spec decides
-    return DataConfig.parse({**{key: value for key, value in options.items() if key not in _FROM_SPEC}, **fixed})
+    left_out = (*_FROM_SPEC, *_OF_TRAINING)
+    return DataConfig.parse({**{key: value for key, value in options.items() if key not in left_out}, **fixed})
 
 
 def _plan(spec: ImageSpec, config: DataConfig, resampled: tuple[float, ...] | None) -> Plan | None:

@@ -38,7 +38,9 @@ class _Files:
 
     @classmethod
     def of(cls, where: str | Path, config: DataConfig, paths: Sequence[Path] | None = None) -> _Files:
-        kind, root, found = listed(Path(where).expanduser(), config) if paths is None else (_kind_of(paths, config), Path(where), list(paths))
+        kind, root, found = (
+            listed(Path(where).expanduser(), config) if paths is None else (_kind_of(paths, config), Path(where), list(paths))
+        )
         if kind not in ("nifti", "dicom", "image"):
             raise DataError(f"{where}: source, target and regions must be volumes or pictures, or arrays of one npz; got {kind} files.")
         if kind == "image":
@@ -55,7 +57,10 @@ class _Files:
 
     def names(self) -> list[str]:
         """Below the common folder, without endings."""
-        return [(path.relative_to(self.root) if path.is_relative_to(self.root) else Path(path.name)).as_posix().split(".")[0] for path in self.paths]
+        return [
+            (path.relative_to(self.root) if path.is_relative_to(self.root) else Path(path.name)).as_posix().split(".")[0]
+            for path in self.paths
+        ]
 
 
 def read_sides(path: Path, config: DataConfig) -> Samples:

@@ -50,9 +50,7 @@ def patched(dataset: Dataset) -> Dataset:
         splits=None,
         geometry=None,
     )
-    conditions = tuple(
-        c if c.image is None else replace(c, image=replace(c.image, shape=tuple(config.patch))) for c in dataset.conditions
-    )
+    conditions = tuple(c if c.image is None else replace(c, image=replace(c.image, shape=tuple(config.patch))) for c in dataset.conditions)
     return replace(
         dataset,
         image_spec=replace(spec, shape=tuple(config.patch)),

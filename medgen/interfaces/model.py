@@ -185,6 +185,9 @@ class DensityModel(Model):
 class Translator(Model):
     """A model that turns a source image into a target image on the same grid."""
 
+    stochastic: bool = False
+    """Whether `translate` with noise draws one of several translations; else the noise is ignored. Of the family, or of the model."""
+
     @property
     @final
     def source_spec(self) -> ImageSpec:

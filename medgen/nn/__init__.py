@@ -7,6 +7,7 @@ from medgen.nn.encoder import Decoder, Encoder, level_shapes
 from medgen.nn.film import FilmBlock, TimeEmbedding, sinusoids
 from medgen.nn.inference import InferenceNet, fast_bfloat16
 from medgen.nn.layers import ResidualBlock, Resize, conv, group_norm
+from medgen.nn.memory import PeakMemory, forward_bytes
 from medgen.nn.parzen import BandwidthRule, Parzen
 from medgen.nn.unet import ResidualMLP, UNet, time_net
 
@@ -20,6 +21,7 @@ __all__ = [
     "FilmBlock",
     "InferenceNet",
     "Parzen",
+    "PeakMemory",
     "ResidualBlock",
     "ResidualMLP",
     "Resize",
@@ -28,6 +30,7 @@ __all__ = [
     "UNet",
     "conv",
     "fast_bfloat16",
+    "forward_bytes",
     "group_norm",
     "level_shapes",
     "sinusoids",

@@ -6,6 +6,7 @@ from medgen.runs.config import RunConfig, TrainConfig
 from medgen.runs.inpaint import inpaint_to
 from medgen.runs.run import METRIC_COLUMNS, Run, open_run
 from medgen.runs.sample import sample_cells, sample_to_folder
+from medgen.runs.translate import Translation, Work, translate_dataset, translate_to
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -14,6 +15,8 @@ __all__ = [
     "RunConfig",
     "Scores",
     "TrainConfig",
+    "Translation",
+    "Work",
     "batches_of",
     "inpaint_to",
     "open_run",
@@ -22,4 +25,6 @@ __all__ = [
     "sample_format",
     "sample_to_folder",
     "score",
+    "translate_dataset",
+    "translate_to",
 ]

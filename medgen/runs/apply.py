@@ -23,7 +23,7 @@ from medgen.interfaces import Batch, DensityModel, LatentModel, Model, Noise, ev
 from medgen.registry import ImageSpec
 from medgen.runs.run import Run
 
-__all__ = ["Scores", "batches_of", "inputs", "reconstruct_to", "sample_format", "save_beside", "score"]
+__all__ = ["Scores", "batches_of", "inputs", "names_file", "reconstruct_to", "sample_format", "save_beside", "score"]
 
 _BATCH = 32
 
@@ -71,7 +71,7 @@ def reconstruct_to(
     if not isinstance(model, LatentModel):
         raise RunError(f"family {run.config.family!r} does not reconstruct; `medgen list --interface latent` shows those that do.")
     dataset, rows = inputs(run, data, split)
-    if data is None and _names_file(out):
+    if data is None and names_file(out):
         raise RunError(f"a split is many files, so that --out must be a folder; got {out}.")
     parts, done, written = list[Tensor](), 0, list[Path]()
     for batch in batches_of(model, dataset, rows):
@@ -89,7 +89,8 @@ def reconstruct_to(
 _ENDINGS = (".nii.gz", ".nii", ".npz", ".csv", ".png")
 
 
-def _names_file(out: Path) -> bool:
+def names_file(out: Path) -> bool:
+    """Whether a result goes into this one file, rather than into a folder of this name."""
     return out.name.lower().endswith(_ENDINGS) and not out.is_dir()
 
 
@@ -118,7 +119,7 @@ def save_beside(
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=out.parent) as temporary:
         files = save_like(x, dataset, temporary, spec, paste=paste)
         targets = [out / file.relative_to(temporary) for file in files]
-        if _names_file(out):
+        if names_file(out):
             ending = next(ending for ending in _ENDINGS if files[0].name.endswith(ending))
             if len(files) > 1 or not out.name.lower().endswith(ending):
                 raise RunError(f"{data[0]} gives {len(files)} {ending} file(s); --out must be a folder, or end in {ending}; got {out}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,13 +15,13 @@ from torch import Tensor
 from medgen import native
 from medgen.data import Format, save_samples
 from medgen.errors import ConfigError, RunError
-from medgen.files import sweep, write_json
-from medgen.interfaces import ChoosesArithmetic, Condition, Generator, Noise
+from medgen.interfaces import ChoosesArithmetic, Condition, Generator, Model, Noise
+from medgen.runs.claim import claim
 from medgen.runs.conditions import ConditionSource
 from medgen.runs.run import Run
 from medgen.weights import read_meta
 
-__all__ = ["CELL", "generator_of", "sample_cells", "sample_to_folder"]
+__all__ = ["CELL", "arithmetic", "generator_of", "sample_cells", "sample_to_folder"]
 
 CELL = 32
 """Samples per micro-batch. Cells start at multiples of it, so that a sample's neighbours, and with them its last bits, never change."""
@@ -92,7 +91,7 @@ def sample_to_folder(
     save_samples(torch.empty(0, *model.image_spec.size), model.image_spec, out, 0, format)  # a wrong format shows before anything is made
     weights, given = read_meta(run.weights_file)["sha256"], condition.text if condition else ""
     asked = {"weights": weights, "overrides": run.overrides, "seed": seed, "format": format, "condition": given}
-    _claim(out, {**asked, **_arithmetic(model)})
+    claim(out / "samples.json", {**asked, **arithmetic(model)}, held=out.is_dir() and any(out.glob(f"{_PREFIX}*")), what="samples")
     there, new = _there(out), 0
     for cell in range(start // CELL * CELL, start + n, CELL):
         for first, last in _gaps(there, max(cell, start), min(cell + CELL, start + n)):
@@ -104,35 +103,12 @@ def sample_to_folder(
     return new
 
 
-def _arithmetic(model: Generator) -> dict[str, object]:
+def arithmetic(model: Model) -> dict[str, object]:
     """What the last bits of a sample depend on beside the weights: elsewhere it is the same up to rounding only."""
     kind: Literal["cpu", "cuda"] = "cuda" if model.device.type == "cuda" else "cpu"
     ops = "native" if native.load(kind).library else "reference"
     chosen = {"arithmetic": model.arithmetic()} if isinstance(model, ChoosesArithmetic) else {}
     return {"device": kind, "ops": ops, "torch": torch.__version__.partition("+")[0], **chosen}
-
-
-def _claim(out: Path, asked: dict[str, object]) -> None:
-    """Note what the folder is for, before its first sample; or check that it is for the same.
-
-    Raises:
-        RunError: it is for something else.
-    """
-    manifest = out / "samples.json"
-    sweep(out)
-    if not manifest.is_file():
-        if out.is_dir() and any(out.glob(f"{_PREFIX}*")):
-            raise RunError(f"{out} holds samples, but no samples.json that says of what; choose another --out.")
-        write_json(manifest, asked)
-        return
-    try:
-        known = dict(json.loads(manifest.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{manifest} is not what medgen wrote ({error}); choose another --out, or delete the folder.") from None
-    if different := [key for key, value in asked.items() if known.get(key) != value]:
-        short = {"arithmetic", "device", "ops", "overrides", "torch"}
-        what = ", ".join(f"{key} ({known.get(key)}, not {asked[key]})" if key in short else key for key in different)
-        raise RunError(f"{out} holds samples with another {what}; choose another --out, or delete it.")
 
 
 def _there(out: Path) -> list[tuple[int, int]]:

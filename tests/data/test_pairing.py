@@ -107,7 +107,9 @@ def test_unpaired_sides_are_divided_each_on_its_own(write_png, tmp_path, rng):
     for k in range(7):
         write_png(f"mr/m{k}.png", np.full((4, 4), k, np.uint8) + np.uint8(140))
     data = open_data(tmp_path / "ct", source=str(tmp_path / "mr"), pairing="unpaired", source_window=(100, 200))
-    values = {name: (data.stored(rows)[:, 0, 0, 0], data.samples.images["source"].gather(rows)[:, 0, 0, 0]) for name, rows in data.splits.items()}
+    values = {
+        name: (data.stored(rows)[:, 0, 0, 0], data.samples.images["source"].gather(rows)[:, 0, 0, 0]) for name, rows in data.splits.items()
+    }
     for side, count in ((0, 12), (1, 7)):
         seen = [set(values[name][side].tolist()) for name in ("train", "val", "test")]
         assert sum(map(len, seen)) == len(set.union(*seen)) == count
@@ -120,7 +122,11 @@ def test_channels_of_one_array_are_source_and_target(save_npz, rng):
     x = rng.integers(40, 256, (9, 4, 12, 10)).astype(np.uint8)
     lesion = (rng.random((9, 12, 10)) < 0.1).astype(np.uint8)
     path = save_npz(
-        images=x, lesion=lesion, brain=np.ones_like(lesion), channels=np.array(["T1", "C", "T2", "FLAIR"]), patient=np.repeat(["07", "26"], [5, 4])
+        images=x,
+        lesion=lesion,
+        brain=np.ones_like(lesion),
+        channels=np.array(["T1", "C", "T2", "FLAIR"]),
+        patient=np.repeat(["07", "26"], [5, 4]),
     )
     options = {"key": "images", "channels": [3], "source": "images", "source_channels": [2, 0], "regions": ["lesion", "brain"]}
     data = open_data(path, test_subjects=["26"], split=(0.8, 0.2, 0.0), **options)
@@ -147,7 +153,11 @@ def test_the_first_region_wins_where_masks_overlap():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"pairing": "unpaired"}, "need a `source`"), ({"val_subjects": ["a"], "test_subjects": ["a"]}, "a in both"), ({"patch": [0, 4]}, "positive")],
+    [
+        ({"pairing": "unpaired"}, "need a `source`"),
+        ({"val_subjects": ["a"], "test_subjects": ["a"]}, "a in both"),
+        ({"patch": [0, 4]}, "positive"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options, message, save_npz, rng):
     with pytest.raises(ConfigError, match=message):

@@ -78,7 +78,14 @@ def test_training_on_patches_resumes_to_the_bit(tmp_path, monkeypatch):
     from medgen.training.loop import Loop
 
     data = lambda: from_arrays(coordinates(4), dim=3, patch=(4, 4, 4), patches=4)  # noqa: E731
-    options = {"steps": 6, "batch_size": 4, "checkpoint_every": 2, "device": "cpu", "show": False, "model": {"latent_dim": 2, "channels": [4]}}
+    options = {
+        "steps": 6,
+        "batch_size": 4,
+        "checkpoint_every": 2,
+        "device": "cpu",
+        "show": False,
+        "model": {"latent_dim": 2, "channels": [4]},
+    }
     whole = medgen.train("vae", data(), tmp_path / "whole", **options)
     step = Loop._step
 

@@ -17,7 +17,7 @@ from medgen.registry import ConditionSpec, Intensity
 from medgen.testing.subject import perturb
 from medgen.training import resume, train
 from medgen.training.loop import Loop
-from medgen_diffusion.memory import PeakMemory
+from medgen.nn import PeakMemory
 
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))
 TINY = {"width": 8, "multipliers": [1, 2], "steps": 8}

@@ -17,7 +17,7 @@ from medgen.registry import ConditionSpec, Intensity
 from medgen.testing.subject import perturb
 from medgen.training import resume, train
 from medgen.training.loop import Loop
-from medgen_diffusion.memory import PeakMemory
+from medgen.nn import PeakMemory
 
 IMAGE = medgen.ImageSpec(channels=1, shape=(8, 8))
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from medgen.errors import ConfigError
 from medgen.interfaces import Batch, ChoosesArithmetic, Condition, Generator, Inpainter, Noise, PreparesOnData, Step
-from medgen.nn import InferenceNet
+from medgen.nn import InferenceNet, forward_bytes
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen.sampling import Known, guided
 from medgen_diffusion.config import NetworkConfig
-from medgen_diffusion.memory import fitting, forward_bytes
+from medgen_diffusion.memory import fitting
 from medgen_diffusion.network import Denoise, Network, Scaling
 
 __all__ = ["HIDE", "Diffusion"]

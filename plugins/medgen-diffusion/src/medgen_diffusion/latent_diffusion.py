@@ -15,11 +15,12 @@ from torch.distributions import Distribution, Independent, Normal
 
 from medgen.errors import ConfigError, WeightsError
 from medgen.interfaces import Batch, ChoosesArithmetic, Condition, Generator, LatentModel, Noise, Phase, PreparesOnData, Step, evaluating
+from medgen.nn import forward_bytes
 from medgen.parts import open_part
 from medgen.registry import ConditionSpec, ImageSpec, Intensity
 from medgen_diffusion.config import ChainConfig, DdpmConfig, LatentDiffusionConfig
 from medgen_diffusion.ddpm import Ddpm
-from medgen_diffusion.memory import fitting, forward_bytes
+from medgen_diffusion.memory import fitting
 
 __all__ = ["LatentDiffusion"]
 

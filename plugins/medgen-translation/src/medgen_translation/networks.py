@@ -1,0 +1,126 @@
+"""Networks from source to target on the same grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medgen.errors import ConfigError
+from medgen.interfaces import Condition
+from medgen.nn import ConditionImages, UNet, conv, group_norm
+from medgen.registry import ConditionSpec, ImageSpec
+from medgen_translation.config import RegressionConfig
+
+__all__ = ["FCN", "SourceNet", "Units", "required"]
+
+
+class FCN(nn.Module):
+    """Convolutions, norms and ReLUs at full resolution, [B, C, *S] -> [B, C', *S]: nothing is pooled, so that no detail is lost.
+
+    Paper: Medical Image Synthesis with Context-Aware Generative Adversarial Networks (Nie et al., 2017) |
+    https://arxiv.org/abs/1612.05362
+
+    Args:
+        dim: spatial axes.
+        in_channels, out_channels: C and C'.
+        width: features.
+        layers: convolutions.
+
+    >>> FCN(2, 1, 3, 8, 4)(torch.zeros(2, 1, 9, 7)).shape
+    torch.Size([2, 3, 9, 7])
+    """
+
+    def __init__(self, dim: int, in_channels: int, out_channels: int, width: int, layers: int) -> None:
+        super().__init__()
+        widths = [in_channels, *[width] * (layers - 1)]
+        hidden = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (conv(dim, a, b), group_norm(b), nn.ReLU())]
+        self.net = nn.Sequential(*hidden, conv(dim, widths[-1], out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, *S] -> [B, C', *S]."""
+        return self.net(x)
+
+
+class SourceNet(nn.Module):
+    """The source of a batch -> [B, outputs * C', *S], in units in which bounded data lie in [-1, 1].
+
+    Args:
+        config: its size.
+        image_spec: of the target.
+        source: the slot.
+        outputs: arrays of the target's channels.
+
+    Raises:
+        ConfigError: a source on another grid.
+    """
+
+    def __init__(self, config: RegressionConfig, image_spec: ImageSpec, source: ConditionSpec, *, outputs: int = 1) -> None:
+        super().__init__()
+        if source.image is None or source.image.shape != image_spec.shape:
+            raise ConfigError(f"the source must lie on the grid {image_spec.shape} of the target; got {source.image}.")
+        self.images = ConditionImages([source], image_spec.shape, required=["source"])
+        channels, out = self.images.channels, outputs * image_spec.channels
+        if config.network == "fcn":
+            self.net: nn.Module = FCN(image_spec.dim, channels, out, config.width, config.layers)
+        else:
+            self.net = UNet(
+                channels,
+                out,
+                image_spec.shape,
+                config.channels,
+                blocks=config.blocks,
+                attention=config.attention,
+                dropout=config.dropout,
+                checkpointing=config.checkpointing,
+            )
+
+    def forward(self, condition: Condition) -> Tensor:
+        """Of the slot "source"."""
+        x = condition.values["source"]
+        images = self.images(condition, x)
+        assert images is not None
+        if isinstance(self.net, UNet):  # a U-Net of diffusion at a time that stands still
+            return self.net(images, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        return self.net(images)
+
+
+class Units:
+    """Between model units of the target and those of the network: [-1, 1] where the target has bounds, else the same.
+
+    Args:
+        spec: of the target.
+
+    >>> units = Units(ImageSpec(channels=1, shape=(2,)))
+    >>> units.to_net(torch.tensor([0.0, 1.0])).tolist(), units.to_model(torch.tensor([-1.0, 3.0])).tolist()
+    ([-1.0, 1.0], [0.0, 2.0])
+    """
+
+    def __init__(self, spec: ImageSpec) -> None:
+        low, high = spec.bounds or (-1.0, 1.0)
+        self.mean, self.scale, self.bounds = (low + high) / 2, (high - low) / 2, spec.bounds
+
+    def to_net(self, x: Tensor) -> Tensor:
+        """Model units to the network's."""
+        return (x - self.mean) / self.scale
+
+    def to_model(self, u: Tensor) -> Tensor:
+        """The inverse, unbounded."""
+        return self.mean + self.scale * u
+
+    def bounded(self, x: Tensor) -> Tensor:
+        """Model units, within their bounds."""
+        return x if self.bounds is None else x.clamp(*self.bounds)
+
+
+def required(conditions: Sequence[ConditionSpec], name: str) -> ConditionSpec:
+    """The slot `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for spec in conditions:
+        if spec.name == name:
+            return spec
+    raise ConfigError(f"this family needs the condition {name!r}; got {[c.name for c in conditions]}.")

@@ -1,0 +1,63 @@
+"""The families of this distribution. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import medgen
+
+__all__ = ["medgen_families"]
+
+_UNET = medgen.Reference(
+    title="U-Net: Convolutional Networks for Biomedical Image Segmentation",
+    authors="O. Ronneberger, P. Fischer, T. Brox",
+    year=2015,
+    url="https://arxiv.org/abs/1505.04597",
+)
+_NIE = medgen.Reference(
+    title="Medical Image Synthesis with Context-Aware Generative Adversarial Networks",
+    authors="D. Nie, R. Trullo, J. Lian, C. Petitjean, S. Ruan, Q. Wang, D. Shen",
+    year=2017,
+    url="https://arxiv.org/abs/1612.05362",
+)
+_KENDALL = medgen.Reference(
+    title="What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?",
+    authors="A. Kendall, Y. Gal",
+    year=2017,
+    url="https://arxiv.org/abs/1703.04977",
+)
+_DDPM = medgen.Reference(
+    title="Denoising Diffusion Probabilistic Models", authors="J. Ho, A. Jain, P. Abbeel", year=2020, url="https://arxiv.org/abs/2006.11239"
+)
+_PALETTE = medgen.Reference(
+    title="Palette: Image-to-Image Diffusion Models", authors="C. Saharia et al.", year=2022, url="https://arxiv.org/abs/2111.05826"
+)
+
+_SOURCE = medgen.ConditionSlot(name="source", kind="image", required=True)
+_REGIONS = medgen.ConditionSlot(name="regions", kind="image")
+_DIMS = (1, 2, 3)
+
+
+@medgen.hookimpl
+def medgen_families() -> Iterator[medgen.FamilySpec]:
+    """regression, diffusion_translation."""
+    yield medgen.FamilySpec(
+        name="regression",
+        interfaces=("translator",),
+        model="medgen_translation.regression:Regression",
+        config="medgen_translation.config:RegressionConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        tiny={"width": 8, "multipliers": [1, 2]},
+        summary="One image from another by a U-Net or a network without pooling, without an adversary: the baseline of every translator",
+        references=(_UNET, _NIE, _KENDALL),
+    )
+    yield medgen.FamilySpec(
+        name="diffusion_translation",
+        interfaces=("translator",),
+        model="medgen_translation.diffusion:DiffusionTranslation",
+        config="medgen_translation.config:DiffusionTranslationConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE,), training="paired", ops=("ddpm_step",)),
+        tiny={"width": 8, "multipliers": [1, 2], "steps": 3},
+        summary="Denoising diffusion given the source image: each draw is one possible translation, several show what is uncertain",
+        references=(_DDPM, _PALETTE),
+    )

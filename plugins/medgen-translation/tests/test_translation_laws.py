@@ -1,0 +1,19 @@
+"""The laws of medgen, for every translation family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medgen.testing import FamilySuite
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class TestRegression(FamilySuite):
+    family = "regression"
+    golden = GOLDEN
+
+
+class TestDiffusionTranslation(FamilySuite):
+    family = "diffusion_translation"
+    golden = GOLDEN
