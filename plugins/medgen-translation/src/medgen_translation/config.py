@@ -61,3 +61,9 @@ class DiffusionTranslationConfig(ChainConfig):
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training samples whose source is hidden; above 0 allows `guidance` other than 1."
     )
+
+    @model_validator(mode="after")
+    def _check_graph(self) -> Self:
+        if self.cuda_graph:
+            raise ValueError("`cuda_graph` pays for many samples of one condition, and a translation has a source of its own; leave it out")
+        return self

@@ -57,7 +57,7 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         model="medgen_translation.diffusion:DiffusionTranslation",
         config="medgen_translation.config:DiffusionTranslationConfig",
         capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE,), training="paired", ops=("ddpm_step",)),
-        tiny={"width": 8, "multipliers": [1, 2], "steps": 3},
+        tiny={"width": 8, "multipliers": [1, 2], "steps": 3, "prediction": "x0"},
         summary="Denoising diffusion given the source image: each draw is one possible translation, several show what is uncertain",
         references=(_DDPM, _PALETTE),
     )
