@@ -48,7 +48,7 @@ class DataConfig(Config):
     key: str | None = Field(None, description="Name of the npz array to learn; by default images, x, data and the like.")
     source: tuple[str, ...] | None = Field(
         None,
-        description="Input of translation: npz arrays, columns of a table of files, or files, folders or patterns; several become channels.",
+        description="Input of translation: npz arrays, columns of a table of files, or files, folders, patterns; several become channels.",
     )
     source_channels: tuple[int, ...] | None = Field(
         None, description="Numbers of the channels of the source to keep (npz arrays, 4-D files); by default all."

@@ -97,8 +97,8 @@ def open_source(
     if samples.store.shape[1] != channels:
         names = f" ({', '.join(source_spec.channel_names)})" if source_spec.channel_names else ""
         raise DataError(
-            f"{samples.source}: this model translates {channels} channel(s){names}; got {samples.store.shape[1]} from {len(paths)} file(s). "
-            "Give one file per channel, in this order."
+            f"{samples.source}: this model translates {channels} channel(s){names}; got {samples.store.shape[1]} from {len(paths)} file(s)."
+            " Give one file per channel, in this order."
         )
     spec = replace(source_spec, shape=samples.store.shape[2:]) if whole else source_spec
     return _dataset(_fitting(samples, spec), spec, conditions, config, Path(paths[0]).name.split(".")[0])

@@ -14,7 +14,7 @@ from medgen.data.dispatch import listed, read, volume_files
 from medgen.data.geometry import Grid, Plan, VolumeFile
 from medgen.data.readers import images
 from medgen.data.readers.tables import named_cells
-from medgen.data.readers.volumes import Volumes, gather_volumes
+from medgen.data.readers.volumes import Volumes, gather_volumes, subject_of
 from medgen.data.samples import Array, Samples, Store
 from medgen.data.splits import SPLITS, split_samples
 from medgen.data.stores import IndexedStore, JoinedStore, RegionStore, held
@@ -44,7 +44,7 @@ class _Files:
         if kind not in ("nifti", "dicom", "image"):
             raise DataError(f"{where}: source, target and regions must be volumes or pictures, or arrays of one npz; got {kind} files.")
         if kind == "image":
-            names = None if config.subjects in ("auto", "none") else tuple(images.subject_of(path, config) for path in found)
+            names = None if config.subjects in ("auto", "none") else tuple(subject_of(path, config) for path in found)
             return cls(kind, root, tuple(found), (), names)
         volumes = tuple(volume_files(kind, found, config))
         named = config.subjects not in ("auto", "none")

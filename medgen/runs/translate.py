@@ -103,7 +103,7 @@ def translate_dataset(
         parts = []
         for start in range(0, len(dataset), rows):
             batch = model.select(dataset.fetch(np.arange(start, min(start + rows, len(dataset)))))
-            parts.append(_translated(model, dataset, start, batch.x, batch.condition, work, rows, draw))
+            parts.append(_translated(model, start, batch.x, batch.condition, work, rows, draw))
             done += len(batch)
             if progress is not None:
                 progress(done)
@@ -117,9 +117,7 @@ def translate_dataset(
     return Translation(mean, (squares / (work.draws - 1)).sqrt() if work.draws > 1 else None)
 
 
-def _translated(
-    model: Translator, dataset: Dataset, first: int, x: Tensor, condition: Condition, work: Work, at_once: int, draw: int
-) -> Tensor:
+def _translated(model: Translator, first: int, x: Tensor, condition: Condition, work: Work, at_once: int, draw: int) -> Tensor:
     """One batch; noise is a function of draw, sample and tile."""
     seed = work.seed if work.draws == 1 else work.seed or 0
     size = model.source_spec.shape

@@ -97,17 +97,17 @@ def tiled(
     for begin in range(0, len(jobs), micro_batch):
         part = jobs[begin : begin + micro_batch]
         regions = [tuple(slice(f[k], f[k] + s) for f, k, s in zip(starts, places[tile], size, strict=True)) for _, tile in part]
-        tiles = torch.stack([padded[(b, slice(None), *region)] for (b, _), region in zip(part, regions, strict=True)])
+        tiles = torch.stack([padded[b][(slice(None), *region)] for (b, _), region in zip(part, regions, strict=True)])
         numbers = torch.tensor([b * len(places) + tile for b, tile in part], device=x.device)
         done = function(tiles, numbers)
         if out is None:
             out = torch.zeros(len(x), done.shape[1], *padded.shape[2:], dtype=done.dtype, device=x.device)
         for (b, tile), region, values in zip(part, regions, done.to(x.device), strict=True):
-            out[(b, slice(None), *region)] += (values * _outer([w[k] for w, k in zip(weights, places[tile], strict=True)])).to(out.dtype)
+            out[b][(slice(None), *region)] += (values * _outer([w[k] for w, k in zip(weights, places[tile], strict=True)])).to(out.dtype)
         if progress is not None:
             progress(begin + len(part), len(jobs))
     assert out is not None
-    return out[(slice(None), slice(None), *(slice(n) for n in shape))]
+    return out[(slice(None), slice(None), *map(slice, shape))]
 
 
 def _padded(x: Tensor, size: Sequence[int]) -> Tensor:

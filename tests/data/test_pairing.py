@@ -73,10 +73,10 @@ def test_a_table_names_the_files_of_each_subject(folders):
     np.testing.assert_array_equal(data.samples.images["source"].gather(np.arange(6))[:, 0, 3, 3, 3], [250 - 10 * k for k in range(6)])
     assert data.splits["test"].tolist() == [4, 5]
     assert data.subjects[4] == "p4"
-    with pytest.raises(DataError, match="there is no column 'flair'.*FLAIR"):
+    with pytest.raises(DataError, match=r"there is no column 'flair'.*FLAIR"):
         open_data(table, columns=["flair"], source=["mr"])
     table.write_text("target,mr\nflair/sub-0.nii.gz,t1/none.nii.gz")
-    with pytest.raises(DataError, match="column 'mr' names .*none.nii.gz, which is no file"):
+    with pytest.raises(DataError, match=r"column 'mr' names .*none\.nii\.gz, which is no file"):
         open_data(table, source=["mr"])
 
 
@@ -92,10 +92,10 @@ def test_a_side_on_another_grid_or_of_another_kind_is_refused(folders, write_nif
     write_nifti("odd/sub-0.nii.gz", np.ones(SHAPE, np.int16), np.diag([2.0, 1, 1, 1]))
     (folders / "one").mkdir()
     (folders / "flair" / "sub-0.nii.gz").rename(folders / "one" / "sub-0.nii.gz")
-    with pytest.raises(DataError, match="must lie on the voxel grid of .*another affine.*resample it first"):
+    with pytest.raises(DataError, match=r"must lie on the voxel grid of .*another affine.*resample it first"):
         open_data(folders / "one", source=str(folders / "odd"))
     write_png("png/sub-0.png", np.zeros((5, 4), np.uint8))
-    with pytest.raises(DataError, match="must hold files of the kind of .*nifti; got image"):
+    with pytest.raises(DataError, match=r"must hold files of the kind of .*nifti; got image"):
         open_data(folders / "one", source=str(folders / "png"))
     with pytest.raises(DataError, match="NAME=PATH"):
         open_data(folders / "one", source=str(folders / "t1" / "sub-0.nii.gz"), regions=[str(folders / "lesion")])
@@ -136,7 +136,7 @@ def test_channels_of_one_array_are_source_and_target(save_npz, rng):
     specs = {c.name: c.image for c in data.conditions}
     assert specs["source"].channel_names == ("T2", "T1")
     np.testing.assert_array_equal(data.samples.images["regions"].gather(np.arange(9))[:, 0], np.where(lesion, 1, 2))
-    with pytest.raises(DataError, match="`source_channels` must be in 0..3; got"):
+    with pytest.raises(DataError, match=r"`source_channels` must be in 0\.\.3; got"):
         open_data(path, **options | {"source_channels": [4]})
     with pytest.raises(DataError, match="there is no subject '27'"):
         open_data(path, test_subjects=["27"], **options)

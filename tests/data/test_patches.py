@@ -94,9 +94,10 @@ def test_training_on_patches_resumes_to_the_bit(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return step(self, batches)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", killed)
-        medgen.train("vae", data(), tmp_path / "killed", **options)
+        with pytest.raises(KeyboardInterrupt):
+            medgen.train("vae", data(), tmp_path / "killed", **options)
     resumed = resume(tmp_path / "killed", data=data(), show=False)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name

@@ -151,7 +151,7 @@ def test_contrasts_are_given_in_the_order_of_the_training(nifti, tmp_path):
     inputs = [str(tmp_path / n / "s0.nii.gz") for n in ("t1", "t2")]
     values, affine = read(translate_to(run, inputs, tmp_path / "o.nii.gz")[0])
     assert values.shape == SHAPE
-    np.testing.assert_array_equal(affine, AFFINE)
+    np.testing.assert_array_equal(affine, AFFINE.astype(np.float32))
     with pytest.raises(DataError, match=r"translates 2 channel\(s\) \(t1, t2\); got 1 from 1 file"):
         translate_to(run, inputs[:1], tmp_path / "p.nii.gz")
     odd = nifti("odd.nii.gz", affine=np.eye(4))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ def test_weights_are_a_partition_of_unity(length, size, overlap, blend):
     starts = tile_starts(length, size, overlap)
     assert starts[0] == 0
     assert starts[-1] == length - size
-    assert all(b - a <= max(1, size * (1 - overlap)) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= max(1, size * (1 - overlap)) for a, b in pairwise(starts))
     total = torch.zeros(length, dtype=torch.float64)
     for start, weights in zip(starts, tile_weights(starts, size, length, blend), strict=True):
         assert bool((weights > 0).all())

@@ -13,11 +13,11 @@ import medgen
 from medgen.data import from_arrays, to_stored
 from medgen.errors import ConfigError
 from medgen.interfaces import Batch, Condition, Noise, Step
+from medgen.nn import PeakMemory
 from medgen.registry import ConditionSpec, Intensity
 from medgen.testing.subject import perturb
 from medgen.training import resume, train
 from medgen.training.loop import Loop
-from medgen.nn import PeakMemory
 
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))
 TINY = {"width": 8, "multipliers": [1, 2], "steps": 8}

@@ -13,11 +13,11 @@ import medgen
 from medgen.data import from_arrays, to_stored
 from medgen.errors import ConfigError, MedgenError, WeightsError
 from medgen.interfaces import Batch, Condition, Noise, Step
+from medgen.nn import PeakMemory
 from medgen.registry import ConditionSpec, Intensity
 from medgen.testing.subject import perturb
 from medgen.training import resume, train
 from medgen.training.loop import Loop
-from medgen.nn import PeakMemory
 
 IMAGE = medgen.ImageSpec(channels=1, shape=(8, 8))
 LABEL = ConditionSpec(name="label", kind="label", names=("a", "b"))

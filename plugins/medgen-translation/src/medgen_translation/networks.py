@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class FCN(nn.Module):
     def __init__(self, dim: int, in_channels: int, out_channels: int, width: int, layers: int) -> None:
         super().__init__()
         widths = [in_channels, *[width] * (layers - 1)]
-        hidden = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (conv(dim, a, b), group_norm(b), nn.ReLU())]
+        hidden = [layer for a, b in pairwise(widths) for layer in (conv(dim, a, b), group_norm(b), nn.ReLU())]
         self.net = nn.Sequential(*hidden, conv(dim, widths[-1], out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
