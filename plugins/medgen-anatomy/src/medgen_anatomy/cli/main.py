@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "run"]
 # command -> one line. A command is the module `medgen_anatomy.cli.<command>` and its `run(argv) -> exit code`.
 COMMANDS: dict[str, str] = {
     "indices": "clinical indices of the left ventricle from two label volumes",
+    "smooth": "sequences of label maps made consistent in time",
 }
 
 
