@@ -160,6 +160,20 @@ def test_the_mode_needs_its_model(run, code, reference, tmp_path, capsys):
     assert report["after"]["inconsistent_frames"] == [0]
 
 
+def test_principal_components_smooth_beating_hearts(tmp_path):
+    clean = "cardiac_sequence?n=30&frames=16&size=32&seed=1"
+    done = medgen.train("pca_masks", clean, tmp_path / "run", model={"components": 32}, show=False)
+    hearts = "cardiac_sequence?n=6&frames=16&size=32&seed=9"
+    assert smooth(str(done.path), f"{hearts}&spikes=2&spike_scale=0.7", tmp_path / "out", "--reference", clean, "--truth", hearts) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    before, after = report["before"], report["after"]
+    assert before["sequences_with_errors"] == 1.0
+    assert sum(after["inconsistent_frames"]) == 0
+    assert after["dice"]["LV"] >= before["dice"]["LV"] - 0.01
+    assert after["dice"]["MYO"] >= before["dice"]["MYO"] - 0.01
+    assert np.load(tmp_path / "out/cardiac_sequence.npz")["x"].shape == (96, 32, 32)
+
+
 @pytest.mark.slow
 def test_a_trained_vae_smooths_beating_hearts(tmp_path):
     clean = "cardiac_sequence?n=40&frames=20&size=32&seed=1"

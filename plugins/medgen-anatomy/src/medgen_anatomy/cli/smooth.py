@@ -94,7 +94,7 @@ def _print(report: dict[str, Any], out: Path) -> None:
         rows.append((f"Dice {name}", *(f"{report[k]['dice'].get(name, 0.0):.3f}" for k in kinds)))
     print_table(("", *kinds), rows)
     kept = ", ".join(f"{name} {value:.3f}" for name, value in report["reconstruction"].items())
-    print(f"Dice of the model's own reconstructions of the input, beyond which smoothed frames cannot be true to it: {kept}")
+    print(f"Dice of the model's reconstructions of the input (frames that it decodes are hardly truer): {kept}")
     left = sum(bool(row["inconsistent_after"]) for row in report["sequences"])
     if left:
         print(f"{left} sequence(s) still have frames in error; the model cannot decode them more smoothly.")
