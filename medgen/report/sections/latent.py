@@ -95,19 +95,24 @@ def _traversals(context: Context, model: LatentModel, condition: Condition, post
     if named:
         dims, about = torch.tensor(list(named.values())), "the latent values that follow the attributes, with their names"
         notes = [f"\n{name}" for name in _by_place(named, size)]
-    if posterior is not None and not posterior.random:
+    values, way = torch.linspace(-2.5, 2.5, _STEPS[dim]), "from -2.5 to 2.5, the others stay at their mean"
+    if posterior is not None and named:
+        # Where an attribute lies, its latent values need not follow N(0, 1): the way goes through those of the data.
+        low, high = posterior.mean.flatten(1).quantile(torch.tensor([0.05, 0.95]), 0)
+        base, scale, values = (low + high) / 2, (high - low) / 2, values / 2.5
+        way = "from the 5th (-1) to the 95th percentile (+1) of the encoded samples, the others stay in the middle"
+    elif posterior is not None and not posterior.random:
         base, scale = posterior.mean.flatten(1).mean(0), posterior.mean.flatten(1).std(0)
-    values = torch.linspace(-2.5, 2.5, _STEPS[dim])
+        way = "from -2.5 to 2.5 standard deviations, the others stay at their mean"
     x = context.stored(traversals(model, dims, values, condition, base=base, scale=scale))
     rows = [f"z{_place(int(d), model.latent_shape)}{notes[int(d)]}" for d in dims]
-    unit = "" if posterior is None or posterior.random else " standard deviations"
-    caption = f"Traversals: one value goes from -2.5 to 2.5{unit}, the others stay at their mean{_given(context)}. Rows: {about}."
+    caption = f"Traversals: one value goes {way}{_given(context)}. Rows: {about}."
     if dim == 0:
         shaped = x.reshape(len(dims), len(values), -1)
         titles = [row.replace("\n", "  ") for row in rows]
         return [Picture.of(responses(values.numpy(), shaped, titles, _features(context)), "Decoded features against latents", caption)]
     figure = sample_grid(
-        x, context.display, columns=len(values), width=8.0, row_names=rows, column_names=[f"{float(v):+.1f}" for v in values], colour=FAKE
+        x, context.display, columns=len(values), width=8.0, row_names=rows, column_names=[f"{float(v):+.2g}" for v in values], colour=FAKE
     )
     return [Picture.of(figure, "Traversals of single latent values", caption), _weights(posterior, size)]
 
