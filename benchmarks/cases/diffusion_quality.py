@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,32 +33,21 @@ CELL = 128
 
 
 def run(*, rounds: int, quick: bool) -> list[Result]:  # noqa: ARG001 (each sampler runs once: its figures are what counts)
-    """All samplers."""
+    """All samplers; how fast they are is the matter of the case `diffusion`."""
     with tempfile.TemporaryDirectory() as folder:
         trained = _trained(Path(folder) / "run", quick=quick)
         real = torch.cat([part.x for part in _validation(trained)])
-        n = 16 if quick else len(real)
-        results = []
+        n, notes = 16 if quick else len(real), {}
         for name, sample in _samplers(trained, n, quick=quick).items():
-            begin = time.perf_counter()
             try:
                 with torch.no_grad():
                     x = sample()
             except ImportError as error:
-                results += missing(_case(n), {name: f"not installed ({error})"})
+                notes[name] = f"not installed ({error})"
                 continue
-            seconds = time.perf_counter() - begin
             scores = evaluate_sets(real[:n], x.cpu(), value_range=(0, 1), metrics=METRICS, bootstrap=0)
-            note = ", ".join(f"{score.name} {score.figure}" for score in scores)
-            results.append(Result(_case(n), name, [seconds], n, "images", note=note))
-        slow = next((result.median for result in results if result.rival == BASELINE), float("nan"))
-        for result in results:
-            result.ratio = slow / result.median
-        return results
-
-
-def _case(n: int) -> str:
-    return f"quality of {n} chest X-rays"
+            notes[name] = ", ".join(f"{score.name} {score.figure}" for score in scores)
+    return missing(f"quality of {n} chest X-rays", notes)
 
 
 def _trained(folder: Path, *, quick: bool) -> Any:
