@@ -11,22 +11,52 @@ import datetime
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("coupling", "ddpm", "made", "parzen", "rejection", "training", "flows", "flows-quality", "diffusion", "diffusion-quality")
+CASES = (
+    "coupling",
+    "ddpm",
+    "made",
+    "parzen",
+    "rejection",
+    "training",
+    "flows",
+    "flows-quality",
+    "diffusion",
+    "diffusion-quality",
+    "anatomy-criteria",
+)
+
+
+def select(names: Sequence[str]) -> list[str]:
+    """The cases of these names; a name that is none stands for all that begin with it and a dash."""
+    chosen = []
+    for name in names:
+        found = [name] if name in CASES else [case for case in CASES if case.startswith(f"{name}-")]
+        if not found:
+            raise ValueError(f"--only: no case is called {name!r}; choose from {', '.join(CASES)}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
 
 
 def main() -> int:
     """Run the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES, help="cases to run (default all)")
+    parser.add_argument(
+        "--only", nargs="+", default=CASES, metavar="CASE", help=f"of {', '.join(CASES)} (default all); anatomy: all anatomy-*"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the tensors lie (default cpu)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 10; 3 with --quick)")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds; not written to results/")
     options = parser.parse_args()
+    try:
+        chosen = select(options.only)
+    except ValueError as error:
+        parser.error(str(error))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of idle processes beside the clock
 
     import torch
@@ -39,7 +69,7 @@ def main() -> int:
         parser.error("--device cuda: torch finds no CUDA device here")
     use_device(options.device)
     print("  ".join(f"{key}: {value}" for key, value in environment().items()))
-    for name in options.only:
+    for name in chosen:
         case = importlib.import_module(f"benchmarks.cases.{name.replace('-', '_')}")
         rounds = options.rounds or (3 if options.quick else 10)
         results = case.run(rounds=rounds, quick=options.quick)

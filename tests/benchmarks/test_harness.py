@@ -170,3 +170,13 @@ def test_the_environment_is_plain(show):
     found = show.environment()
     assert {"cpu", "cores", "threads", "gpu", "python", "torch", "system"} == set(found)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_cases_are_chosen_by_name_or_by_the_part_before_the_dash(benchmarks):
+    run = benchmarks("benchmarks.run")
+    assert run.select(run.CASES) == list(run.CASES)
+    assert run.select(["flows", "parzen"]) == ["flows", "parzen"], "a whole name stands for itself alone"
+    assert "anatomy-criteria" in run.select(["anatomy"])
+    assert all(case.startswith("anatomy-") for case in run.select(["anatomy", "anatomy-criteria"]))
+    with pytest.raises(ValueError, match="no case is called 'anatom'"):
+        run.select(["anatom"])

@@ -140,18 +140,17 @@ inline bool extract(const std::uint8_t* map, const std::vector<std::uint8_t>& va
 // 3x3 erosion. What lies outside the image takes nothing away.
 inline void erode(const Bits& in, const Box& box, Bits& out) {
   out.like(in);
-  const int first = box.left >> 6, last = (box.right + 63) >> 6;
-  std::vector<Word> whole(in.words, ~Word{0});
+  std::vector<Word> column(in.words + 1);
+  const int first = std::max(0, (box.left >> 6) - 1), last = std::min(in.words, ((box.right + 63) >> 6) + 1);
+  const Word outside = Word{1} << ((in.width - 1) & 63);
   for (int r = box.top; r < box.bottom; ++r) {
-    const Word* above = r > 0 ? in.row(r - 1) : whole.data();
-    const Word* below = r + 1 < in.height ? in.row(r + 1) : whole.data();
-    const Word* here = in.row(r);
-    const auto column = [&](int k) { return above[k] & here[k] & below[k]; };
+    const Word *here = in.row(r), *above = r > 0 ? in.row(r - 1) : here, *below = r + 1 < in.height ? in.row(r + 1) : here;
+    for (int k = first; k < last; ++k) column[k] = above[k] & here[k] & below[k];
+    Word* to = out.row(r);
     for (int k = first; k < last; ++k) {
-      const Word middle = column(k);
-      const Word left = middle << 1 | (k ? column(k - 1) >> 63 : 1);
-      const Word right = k + 1 < in.words ? middle >> 1 | column(k + 1) << 63 : middle >> 1 | Word{1} << ((in.width - 1) & 63);
-      out.row(r)[k] = middle & left & right;
+      const Word left = column[k] << 1 | (k > first ? column[k - 1] >> 63 : k == 0);
+      const Word right = column[k] >> 1 | (k + 1 < last ? column[k + 1] << 63 : k + 1 == in.words ? outside : 0);
+      to[k] = column[k] & left & right;
     }
   }
 }
@@ -159,17 +158,15 @@ inline void erode(const Bits& in, const Box& box, Bits& out) {
 // 3x3 dilation.
 inline void dilate(const Bits& in, Bits& out) {
   out.like(in);
-  std::vector<Word> none(in.words, 0);
+  std::vector<Word> column(in.words);
   for (int r = 0; r < in.height; ++r) {
-    const Word* above = r > 0 ? in.row(r - 1) : none.data();
-    const Word* below = r + 1 < in.height ? in.row(r + 1) : none.data();
-    const Word* here = in.row(r);
-    const auto column = [&](int k) { return above[k] | here[k] | below[k]; };
+    const Word *here = in.row(r), *above = r > 0 ? in.row(r - 1) : here, *below = r + 1 < in.height ? in.row(r + 1) : here;
+    for (int k = 0; k < in.words; ++k) column[k] = above[k] | here[k] | below[k];
+    Word* to = out.row(r);
     for (int k = 0; k < in.words; ++k) {
-      const Word middle = column(k);
-      const Word left = middle << 1 | (k ? column(k - 1) >> 63 : 0);
-      const Word right = middle >> 1 | (k + 1 < in.words ? column(k + 1) << 63 : 0);
-      out.row(r)[k] = (middle | left | right) & in.valid(k);
+      const Word left = column[k] << 1 | (k ? column[k - 1] >> 63 : 0);
+      const Word right = column[k] >> 1 | (k + 1 < in.words ? column[k + 1] << 63 : 0);
+      to[k] = (column[k] | left | right) & in.valid(k);
     }
   }
 }

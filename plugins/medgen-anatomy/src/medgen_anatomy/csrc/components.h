@@ -27,13 +27,7 @@ struct Components {
     measure();
   }
 
-  // Calls use(run, root) for every run.
-  template <typename Use>
-  void each(Use use) const {
-    for (std::size_t i = 0; i < runs.size(); ++i) use(runs[i], root[i]);
-  }
-
- private:
+  // The runs alone.
   void collect(const Bits& bits, bool complement, int top, int bottom) {
     runs.clear();
     first.resize(bottom - top + 1);
@@ -58,6 +52,13 @@ struct Components {
     first[bottom - top] = static_cast<int>(runs.size());
   }
 
+  // Calls use(run, root) for every run.
+  template <typename Use>
+  void each(Use use) const {
+    for (std::size_t i = 0; i < runs.size(); ++i) use(runs[i], root[i]);
+  }
+
+ private:
   void link(int rows, int reach) {
     root.resize(runs.size());
     for (std::size_t i = 0; i < root.size(); ++i) root[i] = static_cast<int>(i);

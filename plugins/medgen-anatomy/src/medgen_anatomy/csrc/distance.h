@@ -33,17 +33,18 @@ inline int nearest_in_row(const Word* row, int words, int c, int limit) {
   return best;
 }
 
-// Squared distance from (r, c) to the nearest set pixel of `target`, if it is below `best`, else `best`. Stops as soon as it is at most `enough`.
-inline double nearest(const Bits& target, int r, int c, double dy, double dx, double best, double enough) {
-  for (int k = 0; k < target.height && (k * dy) * (k * dy) < best && best > enough; ++k) {
+// Squared distance from (r, c) to the nearest set pixel of `target`, if it is below `best`, else `best`.
+inline double nearest(const Bits& target, int r, int c, double dy, double dx, double best) {
+  int limit = target.width;
+  for (int k = 0; k < target.height && k * dy * (k * dy) < best; ++k) {
     for (const int y : {r - k, r + k}) {
       if (y < 0 || y >= target.height) continue;
-      const double reach = std::sqrt(best - (k * dy) * (k * dy)) / dx;
-      const int limit = reach < target.width ? static_cast<int>(reach) + 1 : target.width;
       const int d = nearest_in_row(target.row(y), target.words, c, limit);
-      if (d < limit) best = std::min(best, (k * dy) * (k * dy) + (d * dx) * (d * dx));
+      const double square = k * dy * (k * dy) + d * dx * (d * dx);
+      if (d == limit || square >= best) continue;
+      best = square;
+      limit = static_cast<int>(std::min<double>(target.width, std::sqrt(best) / dx + 2));
     }
-    if (r - k < 0 && r + k >= target.height) break;
   }
   return best;
 }

@@ -12,8 +12,8 @@ namespace {
 
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
-// Searches from pixel to pixel give way to the transform of the whole image beyond so many looks into rows.
-constexpr double kLooks = 4e6;
+// Searches give way to the transform of the whole image beyond so many looks into rows, or so many pixels compared.
+constexpr double kLooks = 4e6, kWork = 2e8;
 
 // Artefacts of morphology: fewer pixels than this share of the image, times 2^14.
 bool is_small(std::int64_t area, const Bits& image) { return area * 16384 < static_cast<std::int64_t>(image.height) * image.width; }
@@ -177,7 +177,7 @@ double Analyser::distance(Shape& a, Shape& b) {
   for (std::size_t i = 0; i < first_.data.size(); ++i) first_.data[i] &= ~second_.data[i];
   double best = kInfinity;
   if (static_cast<double>(first_.count()) * task_.height <= kLooks) {
-    each_pixel(first_, box, [&](int r, int c) { best = nearest(*b.bits, r, c, task_.dy, task_.dx, best, 0); });
+    each_pixel(first_, box, [&](int r, int c) { best = nearest(*b.bits, r, c, task_.dy, task_.dx, best); });
   } else {
     const std::vector<double>& squares = transform_.run(*b.bits, task_.dy, task_.dx);
     each_pixel(first_, box, [&](int r, int c) { best = std::min(best, squares[static_cast<std::size_t>(r) * task_.width + c]); });
@@ -240,32 +240,61 @@ double Analyser::erosion_ratio(Shape& a) {
   return erosions / thickest(bits, first_, a.box, 1, 1);
 }
 
-// Largest distance from a candidate in `box` to the outside of `of`. Distances of two pixels differ by no more than the pixels lie apart, so
-// a block whose first candidate is far below the largest found is done with; the others are divided.
+// Largest distance from a candidate to the outside of `of`, whose pixels lie in `box`. For each run of candidates, the least of
+// (columns to the outside in row r + i)^2 + i^2 over i, as far as the largest in the run can still fall, and is above what was found before.
 double Analyser::thickest(const Bits& of, const Bits& candidates, const Box& box, double dy, double dx) {
-  complement(of, third_);
-  double most = 0, looks = 0;
-  const auto search = [&](const auto& self, const Box& block) -> void {
-    int r = block.top, c = -1;
-    while (r < block.bottom && (c = candidates.first(r, block.left, block.right)) < 0) ++r;
-    if (c < 0 || looks > kLooks) return;
-    const double reach = std::hypot((block.bottom - 1 - r) * dy, (block.right - 1 - block.left) * dx);
-    const double enough = most > reach ? (most - reach) * (most - reach) : 0;
-    const double found = nearest(third_, r, c, dy, dx, kInfinity, enough);
-    looks += 1 + std::min<double>(std::sqrt(found) / dy, of.height);
-    if (found <= enough) return;
-    most = std::max(most, std::sqrt(found));
-    const int y = (r + block.bottom) / 2, x = (block.left + block.right) / 2;
-    if (block.bottom - r == 1 && block.right - block.left == 1) return;
-    for (const Box& part : {Box{r, y, block.left, x}, Box{r, y, x, block.right}, Box{y, block.bottom, block.left, x}, Box{y, block.bottom, x, block.right}})
-      if (!part.empty() && part.left < part.right) self(self, part);
+  const Box where = candidates.box();
+  const std::size_t stride = static_cast<std::size_t>(where.right - where.left);
+  squares_.assign(stride * (box.bottom - box.top), 0);
+  left_.resize(stride);
+  components_.collect(of, false, box.top, box.bottom);
+  for (const Run& run : components_.runs) {
+    double* row = squares_.data() + stride * (run.row - box.top);
+    const int start = std::max(run.start, where.left), end = std::min(run.end, where.right);
+    const double before = run.start > 0 ? 1 - run.start : kInfinity, behind = run.end < of.width ? run.end : kInfinity;
+    for (int c = start; c < end; ++c) {
+      const double columns = std::min(c + before, behind - c) * dx;
+      row[c - where.left] = columns * columns;
+    }
+  }
+  double most = 0, work = 0;
+  const auto look = [&](const Run& run) {
+    const std::size_t first = run.start - where.left;
+    const int n = run.end - run.start;
+    double* left = left_.data();
+    std::copy_n(squares_.data() + stride * (run.row - box.top) + first, n, left);
+    double top = *std::max_element(left, left + n);
+    for (int i = 1; i < of.height && top > most && i * dy * (i * dy) < top; ++i) {
+      const double rows = i * dy * (i * dy);
+      for (const int y : {run.row - i, run.row + i}) {
+        if (y < 0 || y >= of.height) continue;
+        if (y < box.top || y >= box.bottom) {
+          for (int c = 0; c < n; ++c) left[c] = std::min(left[c], rows);
+        } else {
+          const double* other = squares_.data() + stride * (y - box.top) + first;
+          for (int c = 0; c < n; ++c) left[c] = std::min(left[c], other[c] + rows);
+        }
+      }
+      top = 0;
+#pragma omp simd reduction(max : top)
+      for (int c = 0; c < n; ++c) top = left[c] > top ? left[c] : top;
+      work += 2 * n;
+    }
+    most = std::max(most, top);
   };
-  search(search, box);
-  if (looks <= kLooks) return most;
+  // from the middle row out: the largest is rarely at an end, and the sooner it is found the less is left to do
+  components_.collect(candidates, false, where.top, where.bottom);
+  const int rows = where.bottom - where.top;
+  for (int k = 0; k < rows && work <= kWork; ++k) {
+    const int row = rows / 2 + (k % 2 ? -(k + 1) / 2 : k / 2);
+    for (int i = components_.first[row]; i < components_.first[row + 1]; ++i) look(components_.runs[i]);
+  }
+  if (work <= kWork) return std::sqrt(most);
+  complement(of, third_);
   const std::vector<double>& squares = transform_.run(third_, dy, dx);
-  double square = 0;
-  each_pixel(candidates, box, [&](int r, int c) { square = std::max(square, squares[static_cast<std::size_t>(r) * of.width + c]); });
-  return std::sqrt(square);
+  most = 0;
+  each_pixel(candidates, where, [&](int r, int c) { most = std::max(most, squares[static_cast<std::size_t>(r) * of.width + c]); });
+  return std::sqrt(most);
 }
 
 double Analyser::width_ratio(const Shape& a, const Shape& b) const {

@@ -93,6 +93,7 @@ class Analyser {
   std::vector<Bits> labels_;
   std::vector<Shape> shapes_;
   Bits first_, second_, third_;
+  std::vector<double> squares_, left_;
   Components components_;
   ConvexHull hull_;
   DistanceTransform transform_;
