@@ -13,6 +13,7 @@ _EXAMPLES = """\
   medgen evaluate runs/heart
   medgen evaluate runs/heart -n 1000 --importance_samples 100
   medgen evaluate runs/heart --metrics frechet_distance coverage --extractor inception.pt
+  medgen evaluate runs/flair --split test --per_subject
   medgen list --metrics                      what there is
 """
 
@@ -32,10 +33,13 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--importance_samples", type=int, default=1, help="of the log-density (default 1: the ELBO)")
     parser.add_argument("--bootstrap", type=int, default=200, help="resamples of the intervals (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="of samples and intervals (default 0)")
+    parser.add_argument("--draws", type=int, default=1, help="translations of a stochastic translator, whose mean is judged (default 1)")
+    parser.add_argument("--segmenter", help="package.module:function that finds lesions in targets and translations")
+    parser.add_argument("--per_subject", action="store_true", help="also print a translator's figures of each subject, mean, median and sd")
     parser.add_argument("--recipes", action="store_true", help="also print how each figure was made")
     options, overrides = parse_run(parser, argv)
 
-    from medgen.evaluation import evaluate, render
+    from medgen.evaluation import evaluate, load_subjects, render
     from medgen.runs import Run
 
     done = Run.open(options.run, **overrides)
@@ -52,8 +56,13 @@ def run(argv: Sequence[str]) -> int:
             importance_samples=options.importance_samples,
             bootstrap=options.bootstrap,
             seed=options.seed,
+            draws=options.draws,
+            segmenter=options.segmenter,
             progress=bar,
         )
     print(render(scores) if options.recipes else render(scores, recipes=False))
+    if options.per_subject:
+        table = load_subjects(done.path / "evaluation.json")
+        print("Figures by subject are of translators that have a truth." if table is None else f"\n{table}\n")
     print(f"Every figure's recipe is in {done.path / 'evaluation.json'} (or add --recipes).")
     return 0

@@ -165,7 +165,10 @@ def _attributes(samples: Samples, train: Array) -> tuple[ConditionSpec, ...]:
 def _images(samples: Samples, scans: dict[str, Scan], config: DataConfig, default_range: Range) -> tuple[ConditionSpec, ...]:
     specs = []
     for key, store in samples.images.items():
-        image, _ = fit_spec(samples, store, scans[key], config.model_copy(update={"content": "auto"}), default_range, key=key)
+        # one channel with several names is a label map, also where the data shows one of its classes only
+        named = store.shape[1] == 1 and len(samples.image_names.get(key, ())) > 1
+        own = config.model_copy(update={"content": "labels" if named else "auto"})
+        image, _ = fit_spec(samples, store, scans[key], own, default_range, key=key)
         specs.append(ConditionSpec(name=key, kind="image", image=image))
     return tuple(specs)
 

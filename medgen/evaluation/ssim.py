@@ -21,7 +21,7 @@ from medgen.errors import DataError
 from medgen.evaluation.paired import Range, checked_pair, empty, masked_mean
 from medgen.evaluation.plan import metric_plan
 
-__all__ = ["MS_WEIGHTS", "ms_ssim", "scales_that_fit", "ssim", "ssim_global"]
+__all__ = ["MS_WEIGHTS", "TAPS", "ms_ssim", "scales_that_fit", "ssim", "ssim_global"]
 
 K1, K2, SD, TAPS = 0.01, 0.03, 1.5, 11
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

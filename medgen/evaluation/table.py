@@ -10,10 +10,11 @@ from typing import Any
 
 from medgen.errors import DataError
 from medgen.evaluation.score import Score
+from medgen.evaluation.subjects import SubjectTable
 from medgen.files import write_json
 from medgen.registry import require
 
-__all__ = ["load_scores", "recipe_lines", "render", "rich_table", "save_scores"]
+__all__ = ["load_scores", "load_subjects", "recipe_lines", "render", "rich_table", "save_scores"]
 
 _COLUMNS = ("metric", "value", "95 % interval", "n", "better")
 _SCHEMA = 1
@@ -89,9 +90,21 @@ def _words(recipe: Mapping[str, Any]) -> str:
     return "; ".join(f"{key}={value}" for key, value in recipe.items())
 
 
-def save_scores(scores: Sequence[Score], path: str | os.PathLike[str]) -> None:
-    """Write scores as JSON, atomically."""
-    write_json(path, {"schema": _SCHEMA, "scores": [score.to_json() for score in scores]})
+def save_scores(scores: Sequence[Score], path: str | os.PathLike[str], *, subjects: SubjectTable | None = None) -> None:
+    """Write scores, and figures by subject, as JSON, atomically."""
+    more = {} if subjects is None else {"subjects": subjects.to_json()}
+    write_json(path, {"schema": _SCHEMA, "scores": [score.to_json() for score in scores], **more})
+
+
+def load_subjects(path: str | os.PathLike[str]) -> SubjectTable | None:
+    """The figures by subject in a file of scores; None where there are none.
+
+    Raises:
+        DataError: as `load_scores`.
+    """
+    load_scores(path)
+    value = json.loads(Path(path).read_text(encoding="utf-8")).get("subjects")
+    return None if value is None else SubjectTable.from_json(value)
 
 
 def load_scores(path: str | os.PathLike[str]) -> list[Score]:

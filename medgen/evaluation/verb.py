@@ -16,9 +16,11 @@ from medgen.evaluation.lookup import Metric
 from medgen.evaluation.measure import evaluate_density, evaluate_pairs
 from medgen.evaluation.score import Score
 from medgen.evaluation.sets import DISTRIBUTION, RECOGNITION, evaluate_sets
+from medgen.evaluation.subjects import Segment, SubjectTable, subject_table
 from medgen.evaluation.table import save_scores
-from medgen.interfaces import Condition, DensityModel, FollowsAttributes, Generator, LatentModel, evaluating
-from medgen.registry import find, get_host
+from medgen.evaluation.translated import Translated, translated
+from medgen.interfaces import Condition, DensityModel, FollowsAttributes, Generator, LatentModel, Translator, evaluating
+from medgen.registry import find, get_host, resolve
 from medgen.runs import ConditionSource, Run, batches_of, sample_cells, score
 from medgen.runs.apply import inputs
 
@@ -41,6 +43,8 @@ def evaluate(
     importance_samples: int = 1,
     bootstrap: int = 200,
     seed: int = 0,
+    draws: int = 1,
+    segmenter: str | Segment | None = None,
     progress: Progress | None = None,
 ) -> list[Score]:
     """Compare samples, reconstructions and densities of a run with its held-out data; writes `evaluation.json` into the run.
@@ -55,16 +59,18 @@ def evaluate(
         importance_samples: of the log-density.
         bootstrap: resamples of the intervals.
         seed: of samples and intervals.
+        draws: of a stochastic translator; their mean is judged, and their deviation told.
+        segmenter: finds lesions in targets and translations alike, see `subject_table`; or its "package.module:function".
         progress: called with the number of samples done.
 
     Raises:
         RunError: the split is empty or unknown.
         ConfigError: a metric that the model has nothing for, or a number out of range.
     """
-    if (n is not None and n < 1) or limit < 1 or bootstrap < 0 or importance_samples < 1:
+    if (n is not None and n < 1) or limit < 1 or bootstrap < 0 or importance_samples < 1 or draws < 1:
         raise ConfigError(
-            f"`n`, `limit` and `importance_samples` must be at least 1, `bootstrap` at least 0; got {n}, {limit}, {importance_samples}, "
-            f"{bootstrap}."
+            f"`n`, `limit`, `importance_samples` and `draws` must be at least 1, `bootstrap` at least 0; got {n}, {limit}, "
+            f"{importance_samples}, {draws}, {bootstrap}."
         )
     dataset, rows = inputs(run, None, split)
     rows = rows[:limit]
@@ -76,16 +82,57 @@ def evaluate(
         "density": {"split": split, "importance_samples": importance_samples},
     }
     scores: list[Score] = []
+    table: SubjectTable | None = None
+    if isinstance(run.model, Translator) and "paired" in chosen:
+        found = translated(run, split, limit, draws=draws, seed=seed, progress=progress)
+        scores += _translations(found, chosen.pop("paired"), draws, seed=seed, bootstrap=bootstrap)
+        table = _by_subject(found, segmenter)
     for kind, names in chosen.items():
         options = {"metrics": names, "bootstrap": bootstrap, "seed": seed, **more.get(kind, {})}
         scores += parts[kind](run, dataset, rows, progress or (lambda _done: None), **options)  # type: ignore[operator]
     if run.overrides:
         scores = [replace(score, recipe={**score.recipe, "overrides": run.overrides}) for score in scores]
-    save_scores(scores, run.path / "evaluation.json")
+    save_scores(scores, run.path / "evaluation.json", subjects=table)
     return scores
 
 
-_NEEDS: dict[str, type] = {"distribution": Generator, "paired": LatentModel, "density": DensityModel, "latent": LatentModel}
+def _translations(found: Translated, metrics: Sequence[str] | None, draws: int, *, seed: int, bootstrap: int) -> list[Score]:
+    """Over samples with regions, in stored units; subjects are the units of the bootstrap."""
+    kept = found.kept()
+    mask = None if found.regions is None else found.regions[kept] != 0
+    groups = [name for name, keep in zip(found.subjects, kept.tolist(), strict=True) if keep]
+    real, fake = found.real[kept], found.fake[kept]
+    scores = evaluate_pairs(
+        real, fake, value_range=found.value_range, mask=mask, metrics=metrics, groups=groups, seed=seed, bootstrap=bootstrap
+    )
+    left = int((~kept).sum())
+    more = {"units": found.spec.intensity.unit or "stored", "mask": "none" if mask is None else ", ".join(found.names[1:]), "draws": draws}
+    if left:
+        scores = [replace(s, note="; ".join(filter(None, [s.note, f"{left} samples without regions are left out"]))) for s in scores]
+    return [replace(s, recipe={**s.recipe, **more}) for s in scores]
+
+
+def _by_subject(found: Translated, segmenter: str | Segment | None) -> SubjectTable:
+    segment = resolve(segmenter, owner="the option `segmenter`") if isinstance(segmenter, str) else segmenter
+    return subject_table(
+        found.real,
+        found.fake,
+        found.subjects,
+        value_range=found.value_range,
+        regions=found.regions,
+        names=found.names,
+        sd=found.sd,
+        segment=segment,
+        spacing=found.spec.spacing,
+    )
+
+
+_NEEDS: dict[str, tuple[type, ...]] = {
+    "distribution": (Generator,),
+    "paired": (LatentModel, Translator),
+    "density": (DensityModel,),
+    "latent": (LatentModel,),
+}
 
 
 def _chosen(run: Run, metrics: Sequence[str] | None, n: int) -> dict[str, list[str] | None]:
@@ -106,7 +153,9 @@ def _chosen(run: Run, metrics: Sequence[str] | None, n: int) -> dict[str, list[s
     kinds = {name: str(find("medgen_metrics", name).spec.kind) for name in metrics}
     for name, kind in kinds.items():
         if not isinstance(run.model, _NEEDS[kind]):
-            raise ConfigError(f"metric {name!r} is for a {_NEEDS[kind].__name__}, which family {run.config.family!r} is not.")
+            raise ConfigError(
+                f"metric {name!r} is for a {' or '.join(c.__name__ for c in _NEEDS[kind])}, which family {run.config.family!r} is not."
+            )
     return {kind: [name for name, of in kinds.items() if of == kind] for kind in _NEEDS if kind in kinds.values()}
 
 

@@ -24,7 +24,9 @@ from medgen.runs.sample import arithmetic
 from medgen.sampling import Blend, tiled
 from medgen.weights import read_meta
 
-__all__ = ["Translation", "Work", "spread_spec", "translate_dataset", "translate_to", "translator_of"]
+__all__ = ["Translation", "Work", "spread_spec", "translate_dataset", "translate_samples", "translate_to", "translator_of"]
+
+Fetch = Callable[[int, int], tuple[Tensor, Condition]]
 
 _VALUES = 1 << 21  # of the input of one call of the network, where no memory budget is given
 _DRAW, _SAMPLE = 1 << 40, 1 << 20  # noise numbers: draw, sample, tile
@@ -94,17 +96,29 @@ def translate_dataset(
     Raises:
         ConfigError: several draws of a model that is not stochastic, or a memory budget below what one sample takes.
     """
+
+    def fetch(start: int, stop: int) -> tuple[Tensor, Condition]:
+        batch = model.select(dataset.fetch(np.arange(start, stop)))
+        return batch.x, batch.condition
+
+    return translate_samples(model, fetch, len(dataset), work, progress=progress)
+
+
+def translate_samples(
+    model: Translator, fetch: Fetch, n: int, work: Work | None = None, *, progress: Callable[[int], None] | None = None
+) -> Translation:
+    """Translate n samples that `fetch(start, stop)` gives, with their conditions other than images. See `translate_dataset`."""
     work = work or Work()
     if work.draws > 1 and not model.stochastic:
         raise ConfigError("`draws` above 1 needs a stochastic translation, which this model has not; its translation is always the same.")
-    rows, done = _at_once(model, dataset, work), 0
+    rows, done = _at_once(model, fetch, work), 0
     mean, squares = torch.empty(0), torch.empty(0)
     for draw in range(work.draws):
         parts = []
-        for start in range(0, len(dataset), rows):
-            batch = model.select(dataset.fetch(np.arange(start, min(start + rows, len(dataset)))))
-            parts.append(_translated(model, start, batch.x, batch.condition, work, rows, draw))
-            done += len(batch)
+        for start in range(0, n, rows):
+            source, condition = fetch(start, min(start + rows, n))
+            parts.append(_translated(model, start, source, condition, work, rows, draw))
+            done += len(source)
             if progress is not None:
                 progress(done)
         x = torch.cat(parts)
@@ -138,7 +152,7 @@ def _translated(model: Translator, first: int, x: Tensor, condition: Condition, 
     return torch.cat(out)
 
 
-def _at_once(model: Translator, dataset: Dataset, work: Work) -> int:
+def _at_once(model: Translator, fetch: Fetch, work: Work) -> int:
     """Samples or tiles that go through the network together."""
     if work.tiles is not None:
         return work.tiles
@@ -146,7 +160,7 @@ def _at_once(model: Translator, dataset: Dataset, work: Work) -> int:
     if work.memory is None:
         return max(1, min(64, _VALUES // max(1, spec.numel)))
     x = torch.zeros(1, *spec.size, device=model.device)
-    condition = model.select(dataset.fetch(np.arange(1))).condition
+    condition = fetch(0, 1)[1]
     need = forward_bytes(lambda y: model.translate(y, condition=condition, noise=0 if model.stochastic else None), x)
     rows = int(work.memory * 2**30 // need)
     if rows < 1:

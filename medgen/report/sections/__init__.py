@@ -15,12 +15,14 @@ from medgen.report.sections.facts import configuration, data, metrics, training
 from medgen.report.sections.latent import interpolations, latent_space
 from medgen.report.sections.reconstruct import reconstructions
 from medgen.report.sections.samples import nearest_training, samples
+from medgen.report.sections.translate import translations
 
 __all__ = ["SECTIONS"]
 
 SECTIONS: list[Callable[[Context], Section | None]] = [
     samples,
     reconstructions,
+    translations,
     latent_space,
     interpolations,
     log_density,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medgen.errors import DataError, MedgenError
-from medgen.evaluation import Score, load_scores
+from medgen.evaluation import Score, load_scores, load_subjects
 from medgen.evaluation.table import recipe_lines
 from medgen.registry import find
 from medgen.report.blocks import Block, Bullets, Code, Details, Picture, Section, Table, Text
@@ -42,6 +42,10 @@ def metric_blocks(run: Run) -> list[Block]:
         blocks += [Text(title, "heading"), Table(("metric", "value", "95 % interval", "n", "better"), rows)]
         blocks += [Text(note, "note") for note in _notes(group)]
         blocks.append(Bullets(recipe_lines(group), small=True))
+    if (table := load_subjects(file)) is not None:
+        head, *body = table.rows()
+        blocks += [Text("Translations by subject", "heading"), Table(head, body)]
+        blocks.append(Bullets([f"{key}: {value}" for key, value in table.recipe.items()], small=True))
     return blocks
 
 
