@@ -1,4 +1,4 @@
-"""The families of this distribution. Imports no torch."""
+"""What this distribution offers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import medgen
 
-__all__ = ["medgen_families"]
+__all__ = ["medgen_commands", "medgen_families"]
 
 _GAN = medgen.Reference(
     title="Generative Adversarial Nets", authors="I. Goodfellow et al.", year=2014, url="https://arxiv.org/abs/1406.2661"
@@ -51,6 +51,12 @@ _VAE_GAN = medgen.Reference(
 
 _LABEL = medgen.ConditionSlot(name="label", kind="label")
 _TINY = {"latent_dim": 4, "channels": [8, 8]}
+
+
+@medgen.hookimpl
+def medgen_commands() -> Iterator[medgen.CommandSpec]:
+    """medgen gan-toys."""
+    yield medgen.CommandSpec(name="gan-toys", run="medgen_gans.cli:run", summary="what adversarial training does where the answer is known")
 
 
 @medgen.hookimpl

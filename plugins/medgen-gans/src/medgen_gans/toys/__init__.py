@@ -1,0 +1,1 @@
+"""Small experiments on what adversarial training does and where it fails."""
