@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medgen.errors import CollapseWarning, ConfigError
-from medgen.interfaces import Noise, Step
+from medgen.interfaces import Batch, Condition, Noise, Step
 from medgen.nn.adversarial import (
     CollapseAlarm,
     Discriminator,
@@ -268,3 +269,18 @@ def test_the_alarm_stops_where_asked():
     alarm = CollapseAlarm(patience=1, grace=0, stop=True)
     with pytest.warns(CollapseWarning, match="training stops here"):
         assert alarm.watch(1, {"diversity": 0.0})
+
+
+def test_the_example_of_the_docs():
+    """docs/gans.md: pix2pix out of the parts, two phases that train."""
+    text = (Path(__file__).parents[2] / "docs" / "gans.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    net = nn.Conv2d(1, 1, 3, padding=1)
+    scope = {"net": net}
+    exec(compile(code, "docs/gans.md", "exec"), scope)
+    batch = Batch(torch.randn(2, 1, 64, 64), Condition({"source": torch.randn(2, 1, 64, 64)}))
+    for phase in scope["phases"]:
+        said = phase.loss(batch, step(2))
+        said["loss"].backward()
+        assert all(p.grad is not None for p in phase.parameters)
+    assert said["l1"] > 0

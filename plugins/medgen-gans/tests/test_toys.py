@@ -72,5 +72,15 @@ def test_the_commands(tmp_path, capsys):
     assert "MODES" in out
     assert {path.name for path in tmp_path.iterdir()} == {"saddle.png", "modes.png"}
     assert main(["gan-toys", "modes", "--games", "nash"]) == 2
-    assert "must be some of vanilla, r1, wgan_gp; got nash" in capsys.readouterr().err
+    assert "must be some of vanilla, balanced, r1, wgan_gp; got nash" in capsys.readouterr().err
     assert main(["gan-toys", "saddle", "--steps", "0"]) == 2
+
+
+@pytest.mark.slow
+def test_the_vanilla_game_loses_modes_and_the_penalties_keep_them():
+    """Row 20. The same networks; what differs is the game."""
+    vanilla, r1, wgan_gp = (keeps(name, steps, looks=4) for name, steps in (("vanilla", 800), ("r1", 1000), ("wgan_gp", 400)))
+    assert min(look.count.modes for look in vanilla[1:]) <= 2
+    assert max(look.count.kept for look in vanilla) < 8
+    assert r1[-1].count.kept == 8
+    assert max(look.count.modes for look in wgan_gp) == 8

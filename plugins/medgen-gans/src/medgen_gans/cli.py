@@ -26,9 +26,9 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("experiment", choices=list(EXPERIMENTS), metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
     parser.add_argument("--out", default="gan-toys", metavar="DIR", help="folder for the picture (default gan-toys)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every random number (default 0)")
-    parser.add_argument("--steps", type=int, metavar="N", help="saddle: steps (200); modes: updates of the generator (2000)")
+    parser.add_argument("--steps", type=int, metavar="N", help="saddle: steps (200); modes: updates of the generator (2000; wgan_gp 1000)")
     parser.add_argument("--eta", type=float, default=0.1, metavar="ETA", help="saddle: size of a step (0.1)")
-    parser.add_argument("--games", nargs="+", metavar="GAME", help="modes: some of vanilla, r1, wgan_gp (all)")
+    parser.add_argument("--games", nargs="+", metavar="GAME", help="modes: some of vanilla, balanced, r1, wgan_gp (all)")
     options = parse(parser, argv)
     if options.steps is not None and options.steps < 1:
         raise ConfigError(f"--steps must be at least 1; got {options.steps}.")
@@ -64,7 +64,7 @@ def _modes(options: argparse.Namespace) -> Any:
         raise ConfigError(f"--games must be some of {', '.join(GAMES)}; got {', '.join(stray)}.")
     runs = {}
     for name in names:
-        runs[name] = keeps(name, options.steps or 2000, seed=options.seed)
+        runs[name] = keeps(name, options.steps, seed=options.seed)
         rows = [
             (name, str(s.step), str(s.count.modes), str(s.count.kept), f"{s.count.share:.1%}", f"{s.count.divergence:.3f}")
             for s in runs[name]

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from medgen.interfaces import Noise
-from medgen.nn import Resize, conv, level_shapes
+from medgen.nn import conv, level_shapes
 from medgen.nn.adversarial import VirtualBatchNorm, normalisation
 from medgen.registry import ImageSpec
 
 __all__ = ["GeneratorNet", "centred"]
 
+_TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _REFERENCE = 0x5EED  # seed of the reference batch
 
 
 class GeneratorNet(nn.Module):
-    """v [B, F] -> x [B, C, *S], as DCGAN: a linear layer, then per level norm, rectifier, doubling and convolution.
+    """v [B, F] -> x [B, C, *S], as DCGAN: a linear layer, per level norm, rectifier and transposed convolution; a last convolution.
 
-    Doubling repeats neighbours before a convolution where DCGAN has transposed convolutions: no checkerboards, and any size.
+    The kernels are 4 wide at stride 2, so that every position gets as many terms; what is beyond an odd size is cut off.
     Values with bounds leave through tanh, label maps through softmax, all others as they are.
-    Papers: Unsupervised Representation Learning with Deep Convolutional GANs (Radford et al., 2016) | https://arxiv.org/abs/1511.06434;
-    Deconvolution and Checkerboard Artifacts (Odena et al., 2016) | https://doi.org/10.23915/distill.00003
+    Paper: Unsupervised Representation Learning with Deep Convolutional GANs (Radford et al., 2016) | https://arxiv.org/abs/1511.06434
 
     Args:
         in_features: F.
@@ -52,7 +52,7 @@ class GeneratorNet(nn.Module):
             for level in range(len(channels) - 1, -1, -1):
                 layers += [self._normal(dim, channels[level]), nn.ReLU()]
                 if level:
-                    layers += [Resize(shapes[level - 1]), self._wide(conv(dim, channels[level], channels[level - 1]))]
+                    layers.append(_Double(shapes[level - 1], channels[level], channels[level - 1], bias=self._bias))
             layers.append(conv(dim, channels[0], spec.channels))
         self.net = nn.Sequential(*layers)
         drawn = Noise(_REFERENCE, torch.arange(reference)).normal(in_features) if norm == "virtual" else None
@@ -61,11 +61,6 @@ class GeneratorNet(nn.Module):
     @property
     def _bias(self) -> bool:
         return self._norm in ("none", "group")  # the others take it away again
-
-    def _wide(self, layer: nn.Module) -> nn.Module:
-        if not self._bias:
-            layer.register_parameter("bias", None)
-        return layer
 
     def _normal(self, dim: int, channels: int) -> nn.Module:
         return VirtualBatchNorm(channels, self._rows) if self._norm == "virtual" else normalisation(self._norm, dim, channels)
@@ -83,6 +78,19 @@ class GeneratorNet(nn.Module):
             return h
         low, high = self.spec.bounds
         return 0.5 * (low + high) + 0.5 * (high - low) * torch.tanh(h)
+
+
+class _Double(nn.Module):
+    """[B, C, *(S / 2 rounded up)] -> [B, C', *S]."""
+
+    def __init__(self, shape: tuple[int, ...], in_channels: int, out_channels: int, *, bias: bool) -> None:
+        super().__init__()
+        self.net = _TRANSPOSED[len(shape)](in_channels, out_channels, 4, stride=2, padding=1, bias=bias)
+        self._within = (slice(None), slice(None), *(slice(size) for size in shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.net(x)[self._within]
+        return h
 
 
 def centred(x: Tensor, spec: ImageSpec) -> Tensor:

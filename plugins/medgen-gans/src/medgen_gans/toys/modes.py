@@ -19,19 +19,30 @@ from medgen.data.phantoms import eight_gaussians
 from medgen.registry import ImageSpec, Intensity, require
 from medgen_gans.toys.game import play
 
-__all__ = ["GAMES", "Count", "Snapshot", "count", "draw_modes", "keeps"]
+__all__ = ["GAMES", "Contest", "Count", "Snapshot", "count", "draw_modes", "keeps"]
 
 Points = NDArray[np.float64]
 
 _SAMPLES, _BATCH = 2500, 256
-_NETWORKS = {"latent_dim": 16, "channels": [128, 128], "generator_norm": "none", "spectral_norm": False}
+_NETWORKS = {"latent_dim": 2, "channels": [128, 128, 128], "generator_norm": "none", "spectral_norm": False}
 
-GAMES: dict[str, tuple[str, dict[str, Any]]] = {
-    "vanilla": ("gan", {"loss": "non_saturating", "generator_lr": 1e-3, "discriminator_lr": 1e-4}),
-    "r1": ("gan", {"loss": "non_saturating", "generator_lr": 1e-3, "discriminator_lr": 1e-3, "r1": 0.2}),
-    "wgan_gp": ("wgan_gp", {"generator_lr": 1e-3, "discriminator_lr": 1e-3, "gradient_penalty": 0.1}),
+
+@dataclass(frozen=True)
+class Contest:
+    """A family with its configuration on top of the networks that all share, and how long it trains by default."""
+
+    family: str
+    config: Mapping[str, Any]
+    steps: int
+
+
+GAMES = {
+    "vanilla": Contest("gan", {"generator_lr": 1e-3, "discriminator_lr": 1e-4}, 2000),
+    "balanced": Contest("gan", {"generator_lr": 1e-3, "discriminator_lr": 1e-3}, 2000),
+    "r1": Contest("gan", {"generator_lr": 1e-3, "discriminator_lr": 1e-3, "r1": 0.2}, 2000),
+    "wgan_gp": Contest("wgan_gp", {"generator_lr": 1e-3, "discriminator_lr": 1e-3, "gradient_penalty": 0.1}, 1000),
 }
-"""Name -> family and configuration, on top of the same networks. The rates of vanilla are those of the unrolled GAN's notebook."""
+"""vanilla has the rates of the unrolled GAN's notebook, balanced the same for both players, r1 and wgan_gp a penalty more."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +87,12 @@ def count(points: Points) -> Count:
     return Count(int((counts >= 1).sum()), int((counts >= 20).sum()), float(good.mean()), float((parts * np.log(8 * parts)).sum()))
 
 
-def keeps(name: str, steps: int, *, looks: int = 5, seed: int = 0, batch_size: int = _BATCH) -> list[Snapshot]:
+def keeps(name: str, steps: int | None = None, *, looks: int = 5, seed: int = 0, batch_size: int = _BATCH) -> list[Snapshot]:
     """Train one of `GAMES`, and look at its samples now and then; the last look is at the end."""
-    family, config = GAMES[name]
+    game = GAMES[name]
+    steps = game.steps if steps is None else steps
     spec = ImageSpec(channels=2, shape=(), content="features", intensity=Intensity(clip=False, rule="identity"))
-    model = medgen.create(family, spec, seed=seed, config={**_NETWORKS, **config})
+    model = medgen.create(game.family, spec, seed=seed, config={**_NETWORKS, **game.config})
     points = torch.tensor(eight_gaussians().sample(5000, seed), dtype=torch.float32)
     found = []
     for step in play(model, points, steps=steps, batch_size=batch_size, every=max(1, steps // looks), seed=seed):
