@@ -92,11 +92,11 @@ def keeps(name: str, steps: int | None = None, *, looks: int = 5, seed: int = 0,
     game = GAMES[name]
     steps = game.steps if steps is None else steps
     spec = ImageSpec(channels=2, shape=(), content="features", intensity=Intensity(clip=False, rule="identity"))
-    model = medgen.create(game.family, spec, seed=seed, config={**_NETWORKS, **game.config})
+    model: Any = medgen.create(game.family, spec, seed=seed, config={**_NETWORKS, **game.config})
     points = torch.tensor(eight_gaussians().sample(5000, seed), dtype=torch.float32)
     found = []
     for step in play(model, points, steps=steps, batch_size=batch_size, every=max(1, steps // looks), seed=seed):
-        drawn = model.sample(_SAMPLES, noise=seed, micro_batch=_SAMPLES).double().numpy()  # type: ignore[attr-defined]
+        drawn = model.sample(_SAMPLES, noise=seed, micro_batch=_SAMPLES).double().numpy()
         found.append(Snapshot(step, drawn, count(drawn)))
     return found
 
