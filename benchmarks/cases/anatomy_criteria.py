@@ -90,7 +90,7 @@ def opencv() -> Functions:
 
 def run(*, rounds: int, quick: bool) -> list[Result]:
     """Both sets."""
-    count, few = (16, 4) if quick else (256, 16)
+    count, few = (16, 4) if quick else (256, 8)
     maps, results = hearts(count), []
     rivals: dict[str, Functions] = {BASELINE: scikit_image()}
     absent = {}

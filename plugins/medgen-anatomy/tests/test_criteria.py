@@ -135,6 +135,7 @@ def test_mistaken_criteria():
 def test_without_a_compiler_the_reference_runs_and_native_insists(monkeypatch, tmp_path):
     heart = hearts.mri()[None]
     values = measure(heart, mri_criteria())
+    monkeypatch.setenv("MEDGEN_OPS", "auto")
     monkeypatch.setenv("MEDGEN_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(loader, "_outcomes", {})
