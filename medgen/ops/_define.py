@@ -153,6 +153,11 @@ def ensure_native(device: torch.device, extension: str = "") -> bool:
     if key in _READY:
         return False
     if device.type in ("cpu", "cuda"):
-        native.load(device.type, extension=extension)  # type: ignore[arg-type]
+        _look(device.type, extension)
     _READY.add(key)
     return True
+
+
+@torch.compiler.assume_constant_result  # a compiler that meets it runs it, and does not follow it into locks and files
+def _look(device: Any, extension: str) -> None:
+    native.load(device, extension=extension)

@@ -119,7 +119,7 @@ class LatentDiffusion(Generator, ChoosesArithmetic, PreparesOnData):
     def _encoded(self, batch: Batch, noise: Noise) -> Batch:
         with evaluating(self.first_stage):
             z = _draw(self.first_stage.encode(batch.x, condition=self._of_stage(batch.condition)), noise)
-        return Batch(z.to(batch.x.dtype), self._of_prior(batch.condition), batch.index)
+        return Batch(z.to(batch.x.dtype), self._of_prior(batch.condition), batch.index, batch.targets)
 
     # conditions
 
