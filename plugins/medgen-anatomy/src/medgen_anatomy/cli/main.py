@@ -12,6 +12,8 @@ __all__ = ["COMMANDS", "run"]
 
 # command -> one line. A command is the module `medgen_anatomy.cli.<command>` and its `run(argv) -> exit code`.
 COMMANDS: dict[str, str] = {
+    "densify": "valid shapes in the latent space of a run, millions of them",
+    "correct": "label maps that violate criteria become the nearest valid shapes",
     "indices": "clinical indices of the left ventricle from two label volumes",
     "smooth": "sequences of label maps made consistent in time",
 }
