@@ -29,6 +29,7 @@ CASES = (
     "diffusion",
     "diffusion-quality",
     "anatomy-criteria",
+    "anatomy-correction",
 )
 
 

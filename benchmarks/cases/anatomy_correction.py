@@ -1,8 +1,8 @@
 """Densification and correction beside NumPy and SciPy: the same model, latents and criteria, in the way of the published code.
 
 The model is `pca_masks` on drawn rings, so that nothing has to be trained and the decoder costs little. "numpy + scipy" draws by NumPy,
-decodes as medgen does, and measures each map by scipy.ndimage (`medgen_anatomy.reference`); to correct, it takes the distances to all
-stored latents by SciPy, and bisects map by map.
+decodes as medgen does, and measures each map by scipy.ndimage (`medgen_anatomy.reference`) until it violates something; to correct, it
+takes the distances to all stored latents by SciPy, and bisects map by map.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medgen.interfaces import Noise
 from medgen.nn import Parzen
 
 BASELINE = "numpy + scipy"
-SIZE, COMPONENTS = 64, 12
+SIZE, COMPONENTS, BATCH = 64, 12, 256
 
 
 def rings(count: int, seed: int = 0) -> np.ndarray:
@@ -38,50 +38,76 @@ def rings(count: int, seed: int = 0) -> np.ndarray:
     return out
 
 
+class Setting:
+    """A model of rings, the density of its latents, and criteria."""
+
+    def __init__(self, folder: Path) -> None:
+        from medgen_anatomy.criteria import myocardium_criteria
+        from medgen_anatomy.decoding import ShapeDecoder
+
+        data = from_arrays(rings(400), content="labels")
+        trained: Any = medgen.train("pca_masks", data, folder / "run", model={"components": COMPONENTS}, show=False)
+        self.criteria, self.decoder = myocardium_criteria(), ShapeDecoder(trained.model.to(here()), "float32", BATCH)
+        self.density = Parzen.fit(self.decoder.encode(rings(400)), "leave_one_out", "full")
+        self.generator = np.random.default_rng(0)
+
+    def measured(self, one: np.ndarray) -> bool:
+        """Whether a map is valid, by scipy.ndimage."""
+        from medgen_anatomy.reference import MEASURES
+
+        masks = {structure: one == number for structure, number in self.criteria.labels.items()}
+        for c in self.criteria.items:
+            union = np.any([masks[s] for s in c.of], axis=0)
+            other = np.any([masks[s] for s in c.other], axis=0) if c.other else None
+            if not union.any() or (other is not None and not other.any()):
+                continue
+            value = MEASURES[c.measure](union, other, (1.0, 1.0))
+            if value > c.limit if c.side == "above" else value < c.limit:
+                return False
+        return True
+
+    def densified(self, count: int) -> np.ndarray:
+        """Whether draws decode to valid maps."""
+        from medgen_anatomy.criteria import is_valid
+
+        parts = (self.density.draw(Noise.of(0, range(at, min(at + BATCH, count)))) for at in range(0, count, BATCH))
+        return np.concatenate([is_valid(self.decoder.maps(z), self.criteria) for z in parts])
+
+    def densified_by_scipy(self, count: int) -> list[bool]:
+        """The same with other draws."""
+        points, factor = self.density.points.numpy(), self.density.bandwidth.numpy()
+        centres = points[self.generator.integers(len(points), size=count)]
+        z = torch.from_numpy(centres + self.generator.standard_normal((count, COMPONENTS)) @ factor.T).float()
+        return [self.measured(one) for part in z.split(BATCH) for one in self.decoder.maps(part)]
+
+    def corrected_by_scipy(self, maps: np.ndarray, valid: np.ndarray) -> list[np.ndarray]:
+        """One by one."""
+        out = []
+        for own in self.decoder.encode(maps).numpy():
+            goal, low, high = valid[cdist(own[None], valid).argmin()], 0.0, 1.0
+            best = self.decoder.maps(torch.from_numpy(goal[None]))[0]
+            for _ in range(10):
+                middle = (low + high) / 2
+                tried = self.decoder.maps(torch.from_numpy((own + middle * (goal - own))[None]).float())[0]
+                if self.measured(tried):
+                    high, best = middle, tried
+                else:
+                    low = middle
+            out.append(best)
+        return out
+
+
 def run(*, rounds: int, quick: bool) -> list[Result]:
     """Points judged per second, then maps corrected per second."""
     from medgen_anatomy.correct import correct
-    from medgen_anatomy.criteria import is_valid, myocardium_criteria, violations
-    from medgen_anatomy.decoding import ShapeDecoder
-    from medgen_anatomy.reference import MEASURES
+    from medgen_anatomy.criteria import is_valid
 
-    criteria = myocardium_criteria()
     with tempfile.TemporaryDirectory() as folder:
-        trained: Any = medgen.train("pca_masks", from_arrays(rings(400), content="labels"), Path(folder) / "run", model={"components": COMPONENTS}, show=False)
-        decoder = ShapeDecoder(trained.model.to(here()), "float32")
-        z = decoder.encode(rings(400))
-        density = Parzen.fit(z, "leave_one_out", "full")
-        points, factor, generator = z.numpy(), density.bandwidth.numpy(), np.random.default_rng(0)
-
-        def measured(one: np.ndarray) -> bool:
-            """By scipy.ndimage."""
-            masks = {s: one == n for s, n in criteria.labels.items()}
-            for c in criteria.items:
-                union = np.any([masks[s] for s in c.of], axis=0)
-                other = np.any([masks[s] for s in c.other], axis=0) if c.other else None
-                if not union.any() or (other is not None and not other.any()):
-                    continue
-                value = MEASURES[c.measure](union, other, (1.0, 1.0))
-                if value > c.limit if c.side == "above" else value < c.limit:
-                    return False
-            return True
-
-        def ours(count: int) -> np.ndarray:
-            flags = []
-            for start in range(0, count, 256):
-                drawn = density.draw(Noise.of(0, range(start, min(start + 256, count))))
-                flags.append(violations(decoder.maps(drawn), criteria).any(1))
-            return np.concatenate(flags)
-
-        def theirs(count: int) -> list[bool]:
-            drawn = points[generator.integers(len(points), size=count)] + generator.standard_normal((count, COMPONENTS)) @ factor.T
-            return [measured(one) for start in range(0, count, 256) for one in decoder.maps(torch.from_numpy(drawn[start : start + 256]).float())]
-
+        setting = Setting(Path(folder))
         count, few = (1024, 64) if quick else (8192, 256)
-        rivals = {BASELINE: lambda: theirs(few), "medgen": lambda: ours(count)}
         results = compare(
             f"densify {SIZE} x {SIZE}",
-            rivals,
+            {BASELINE: lambda: setting.densified_by_scipy(few), "medgen": lambda: setting.densified(count)},
             baseline=BASELINE,
             rounds=rounds,
             work=count,
@@ -89,35 +115,17 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
             shares={BASELINE: few / count},
             notes={BASELINE: f"{few} points, scaled"},
         )
-
-        stored = 20_000 if quick else 200_000
-        latents = density.draw(Noise.of(1, range(stored)))
-        good = np.concatenate([is_valid(decoder.maps(part), criteria) for part in latents.split(256)])
-        store = _store(Path(folder) / "store", latents.numpy(), ~good, criteria)
-        valid = latents.numpy()[good]
-        wrong = rings(64, seed=9)
+        stored, some, wrong = (20_000 if quick else 200_000), 8, rings(64, seed=9)
         wrong[:, 31:34, 31:34] = 0
-
-        def one_by_one(maps: np.ndarray) -> list[np.ndarray]:
-            out = []
-            for one, own in zip(maps, decoder.encode(maps).numpy(), strict=True):
-                goal = valid[cdist(own[None], valid).argmin()]
-                low, high, best = 0.0, 1.0, decoder.maps(torch.from_numpy(goal[None]))[0]
-                for _ in range(10):
-                    middle = (low + high) / 2
-                    tried = decoder.maps(torch.from_numpy((own + middle * (goal - own))[None]).float())[0]
-                    if measured(tried):
-                        high, best = middle, tried
-                    else:
-                        low = middle
-                out.append(best)
-            return out
-
-        some = 8
-        rivals = {BASELINE: lambda: one_by_one(wrong[:some]), "medgen": lambda: correct(decoder, store, wrong)}
-        results += compare(
+        latents = setting.density.draw(Noise.of(1, range(stored)))
+        good = np.concatenate([is_valid(setting.decoder.maps(part), setting.criteria) for part in latents.split(BATCH)])
+        store, valid = _store(Path(folder) / "store", latents.numpy(), ~good, setting.criteria), latents.numpy()[good]
+        return results + compare(
             f"correct, {stored} stored",
-            rivals,
+            {
+                BASELINE: lambda: setting.corrected_by_scipy(wrong[:some], valid),
+                "medgen": lambda: correct(setting.decoder, store, wrong),
+            },
             baseline=BASELINE,
             rounds=rounds,
             work=len(wrong),
@@ -125,7 +133,6 @@ def run(*, rounds: int, quick: bool) -> list[Result]:
             shares={BASELINE: some / len(wrong)},
             notes={BASELINE: f"{some} maps, scaled"},
         )
-    return results
 
 
 def _store(folder: Path, points: np.ndarray, flags: np.ndarray, criteria: Any) -> Any:

@@ -93,8 +93,8 @@ def test_maps_on_a_finer_grid_are_valid_there(store, factor):
     assert dice(found.maps, ring(7.0, 9.0).repeat(factor, 0).repeat(factor, 1)[None].repeat(4, 0), [1, 2])[1].min() > 0.9
 
 
-def test_the_next_nearest_is_tried_where_the_nearest_is_lost_on_the_grid_of_the_map(tmp_path):
-    """On a grid of a fifth, a wall that reaches beyond the map's border leaves nothing of itself but four corners."""
+def test_the_next_nearest_is_tried_where_the_nearest_is_not_valid_as_a_map(tmp_path):
+    """A wall that reaches beyond the map leaves four corners of itself there; the store says it was valid."""
     store = made_store(tmp_path / "s", [[7.0, 26.0], [7.0, 9.0]], [0, 0])
     decoder = ShapeDecoder(rings(), "float32")
     given = ring(2.0, 26.0)[None]

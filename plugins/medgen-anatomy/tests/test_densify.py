@@ -67,7 +67,7 @@ def test_flags_are_the_violations_of_what_the_points_decode_to(run, store):
     assert sum(len(block) for block in store.valid()) == summary["valid"]
 
 
-@pytest.mark.parametrize("at", [0, 1, 5, 10])
+@pytest.mark.parametrize("at", [0, 1, 5, 9])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(run, store, tmp_path, monkeypatch, at):
     monkeypatch.setattr(shape_store, "_EVERY", 0.0 if at % 2 else 1e9)  # with notes, and with none since the start
 
@@ -86,14 +86,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(run, store, tmp_path, monk
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_bytes(run, tmp_path):
-    words = ["anatomy", "densify", run.path, "--points", 30_000, "--criteria", "myocardium", "--batch", 64, "--quiet", "--threads", 1]
+    words = ["anatomy", "densify", run.path, "--points", 200_000, "--criteria", "myocardium", "--batch", 64, "--quiet", "--threads", 1]
     child = subprocess.Popen([sys.executable, "-m", "medgen", *map(str, words), "--out", str(tmp_path / "killed")], env=os.environ)
     note = tmp_path / "killed" / "densify.json"
-    while child.poll() is None and not (note.is_file() and '"judging"' in note.read_text()):
+    while child.poll() is None and not (note.is_file() and ShapeStore(note.parent).done):
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    assert 0 < ShapeStore(tmp_path / "killed").done < 30_000
+    assert 0 < ShapeStore(tmp_path / "killed").done < 200_000
     ok(*words, "--out", tmp_path / "killed")
     ok(*words, "--out", tmp_path / "whole")
     assert contents(ShapeStore(tmp_path / "killed")) == contents(ShapeStore(tmp_path / "whole"))
@@ -145,7 +145,7 @@ def test_a_hopeless_proposal_is_refused_or_replaced(run, tmp_path):
     with pytest.raises(ConfigError, match="too long"):
         densify(run, 10**6, CRITERIA, tmp_path / "a", rule="fixed", factor=1e-3, proposals=Proposals("gaussian", patience=1.0))
     how = Proposals("gaussian", patience=1.0, switch=True)
-    found = densify(run, 20_000, CRITERIA, tmp_path / "b", rule="fixed", factor=1e-3, proposals=how, batch=4096)
+    found = densify(run, 2000, CRITERIA, tmp_path / "b", rule="fixed", factor=1e-3, proposals=how, batch=256)
     assert found.note["summary"]["acceptance"] == 1.0
     assert "took the kernels" in found.note["summary"]["note"]
 

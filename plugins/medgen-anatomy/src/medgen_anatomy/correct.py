@@ -122,6 +122,8 @@ def correct(
     high = np.ones(len(bad))
     low = np.zeros(len(bad))
     for step in range(steps + 1):
+        if not len(rows):
+            break
         at = torch.from_numpy((low if step == 0 else (low + high) / 2)[rows]).float()[:, None]  # the first step asks whether E(x) will do
         tried, good, _ = judge(z[rows] + at * (goal[rows] - z[rows]), windows[rows])
         best[rows[good]] = tried[good]
@@ -132,8 +134,6 @@ def correct(
             middle = (low[rows] + high[rows]) / 2
             high[rows], low[rows] = np.where(good, middle, high[rows]), np.where(good, low[rows], middle)
         tell(step + 2)
-        if not len(rows):
-            break
     out, valid = maps.copy(), before.copy()
     out[bad], valid[bad] = best, found
     alpha[bad], distance[bad] = high, (goal - z).double().norm(dim=1).numpy()

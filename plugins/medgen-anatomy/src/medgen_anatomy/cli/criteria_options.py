@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
-from medgen.cli.work import pairs
 from medgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,8 +31,26 @@ def criteria_of(options: argparse.Namespace, spec: ImageSpec) -> Criteria:
     """The set that the options choose for a model."""
     from medgen_anatomy.choice import choose_criteria
 
-    numbers = pairs(options.labels)
-    if any(number != int(number) for number in numbers.values()):
-        raise ConfigError(f"--labels must be given as NAME=NUMBER with whole numbers; got {' '.join(options.labels)}.")
-    labels = {name: int(number) for name, number in numbers.items()}
-    return choose_criteria(spec, options.criteria, labels, missing=options.missing, limits=pairs(options.limits))
+    labels = {name: int(number) for name, number in _numbers(options.labels, "--labels", whole=True).items()}
+    limits = _numbers(options.limits, "--limits")
+    return choose_criteria(spec, options.criteria, labels, missing=options.missing, limits=limits)
+
+
+def _numbers(words: list[str] | None, option: str, *, whole: bool = False) -> dict[str, float]:
+    """Words "name=number" as a mapping.
+
+    Raises:
+        ConfigError: a word of another form, or a name given twice.
+    """
+    out: dict[str, float] = {}
+    for word in words or []:
+        name, _, text = word.partition("=")
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not name or math.isnan(number) or (whole and number != int(number)) or name in out:
+            what = "NAME=NUMBER with whole numbers" if whole else "NAME=NUMBER"
+            raise ConfigError(f"{option} must be given as {what}, each name once; got {' '.join(words or [])}.")
+        out[name] = number
+    return out
