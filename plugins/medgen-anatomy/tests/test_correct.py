@@ -16,7 +16,7 @@ from medgen.errors import RunError
 from medgen.files import write_json
 from medgen_anatomy.choice import criteria_to_json
 from medgen_anatomy.correct import correct
-from medgen_anatomy.criteria import is_valid, myocardium_criteria
+from medgen_anatomy.criteria import is_valid, myocardium_criteria, violations
 from medgen_anatomy.decoding import ShapeDecoder
 from medgen_anatomy.overlap import dice, hausdorff
 from medgen_anatomy.shape_store import ShapeStore
@@ -184,7 +184,11 @@ def test_npz_files_keep_their_other_arrays(run, broken, tmp_path):
     report = json.loads((out / "correction.json").read_text())
     assert (report["maps"], report["invalid_before"], report["invalid_after"]) == (10, 6, 0)
     assert is_valid(found, myocardium_criteria()).all()
-    assert report["violations"]["holes_in_lv"] == {"before": 6, "after": 0}
+    broken_before = violations(wrong, myocardium_criteria()).sum(0)
+    assert {name: v["before"] for name, v in report["violations"].items()} == dict(
+        zip(myocardium_criteria().names, broken_before, strict=True)
+    )
+    assert {v["after"] for v in report["violations"].values()} == {0}
     assert report["dice_before"]["valid_before"] == report["dice_after"]["valid_before"] == {"myo": 1.0, "lv": 1.0}
     np.testing.assert_allclose(report["dice_after"]["all"]["lv"], dice(found, truth, [2]).mean())
     assert report["dice_after"]["invalid_before"]["lv"] > 0.8
