@@ -54,7 +54,8 @@ class Meshes:
         self.mean, self.components = held["mean"].astype(np.float64), held["components"].astype(np.float64)
         self.split = int(held["n_points_endo"])
         vertices = self.vertices(self.scores[:1])[0]
-        self.endo, self.epi = surface(vertices[: self.split], held["faces_endo"]), surface(vertices[self.split :], held["faces_epi"])
+        outer = held["faces_epi"] - (self.split if held["faces_epi"].min() >= self.split else 0)
+        self.endo, self.epi = surface(vertices[: self.split], held["faces_endo"]), surface(vertices[self.split :], outer)
 
     def vertices(self, scores: np.ndarray) -> np.ndarray:
         """[N, P, 3] in mm."""
@@ -198,7 +199,7 @@ def table(
                 "dice_change": (after - before)[broken].mean(0).tolist(),
                 "hausdorff_before_mm": np.nanmean(hausdorff(given, maps, [1, 2], spacing)[broken], 0).tolist(),
                 "hausdorff_after_mm": np.nanmean(hausdorff(found.maps, maps, [1, 2], spacing)[broken], 0).tolist(),
-                "mean_alpha": float(np.nanmean(found.alpha)) if broken.any() else None,
+                "moved": int((found.alpha[broken] > 0).sum()),
                 "seconds": seconds,
             }
             print(kind, strength, json.dumps(rows[f"{kind} {strength}"]), flush=True)
@@ -212,7 +213,7 @@ def table(
 def summary(rows: dict[str, Any], maps: np.ndarray, given_to: Callable[..., Any], rebuilt: np.ndarray) -> dict[str, Any]:
     """All corruptions together, and what valid maps lose: nothing by correction, this much by the autoencoder alone."""
     found = given_to(maps)
-    total = {key: sum(row[key] for row in rows.values()) for key in ("maps", "invalid_before", "invalid_after")}
+    total = {key: sum(row[key] for row in rows.values()) for key in ("maps", "invalid_before", "invalid_after", "moved")}
     weights = [row["invalid_before"] for row in rows.values()]
     means = {
         key: np.average([row[key] for row in rows.values() if row["invalid_before"]], axis=0, weights=[w for w in weights if w]).tolist()

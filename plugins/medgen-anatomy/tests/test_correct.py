@@ -111,6 +111,7 @@ def test_a_shifted_map_is_corrected_in_its_place(store):
     wide = np.zeros((2, 60, 70), np.uint8)
     wide[0, 3 : 3 + SIZE, 5 : 5 + SIZE] = GIVEN[1]
     wide[1, 17 : 17 + SIZE, 26 : 26 + SIZE] = GIVEN[1]
+    wide[1, 0, 0] = 1  # an island does not move the window
     found = correct(ShapeDecoder(rings(), "float32"), store, wide, spacing=(1.0, 1.0), centre=True)
     assert found.valid.all()
     np.testing.assert_array_equal(found.maps[0, 3 : 3 + SIZE, 5 : 5 + SIZE], found.maps[1, 17 : 17 + SIZE, 26 : 26 + SIZE])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 __all__ = ["seen_by", "to_map", "to_model_grid"]
 
@@ -17,8 +18,8 @@ _LEAST = 1e-30  # below, probabilities have no logarithm in float32
 def seen_by(maps: Array, view: tuple[float, float] | None, *, centre: bool = False) -> Array:
     """Windows [B, 4]: first row and column, height and width, in pixels of the maps [B, H, W], whole pixels or not.
 
-    A window lies in the middle of the map, or, with `centre`, around the middle of the labelled pixels' bounding box: registration by
-    translation.
+    A window lies in the middle of the map, or, with `centre`, around the middle of the bounding box of the largest connected part that is
+    labelled: registration by translation.
 
     Args:
         maps: labels.
@@ -33,8 +34,9 @@ def seen_by(maps: Array, view: tuple[float, float] | None, *, centre: bool = Fal
     middle = np.tile(shape / 2, (len(maps), 1))
     if centre:
         for k, one in enumerate(maps):
-            found = np.argwhere(one)
-            if len(found):
+            parts, count = ndimage.label(one, np.ones((3, 3)))
+            if count:
+                found = np.argwhere(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
                 middle[k] = (found.min(0) + found.max(0) + 1) / 2
     return np.concatenate([middle - extent / 2, np.tile(extent, (len(maps), 1))], 1)
 
