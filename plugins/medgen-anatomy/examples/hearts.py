@@ -40,6 +40,7 @@ from medgen_anatomy.surfaces import surface
 SIZE, SPACING, SLICES = 64, 1.75, 8
 KINDS = ("holes", "islands", "gaps", "noise")
 STRENGTHS = (1, 2, 3)
+_REFINED = ("correction", "sunnybrook")
 SUNNYBROOK_MM = 1.25
 """mm per pixel, assumed: the file does not say. 256 of them are a field of view of 320 mm."""
 
@@ -237,7 +238,7 @@ def correction(data: Path, out: Path, options: argparse.Namespace) -> dict[str, 
     maps = maps[np.linspace(0, len(maps) - 1, min(options.maps, len(maps))).astype(int)]
 
     def given_to(given: np.ndarray) -> Any:
-        return correct(decoder, store, given, spacing=(SPACING, SPACING), threads=1)
+        return correct(decoder, store, given, spacing=(SPACING, SPACING), refine=options.refine, threads=1)
 
     rows, pictures = table(maps, given_to, store.criteria, (SPACING, SPACING))
     rebuilt = np.concatenate([decoder.maps(decoder.encode(part)) for part in np.array_split(maps, max(1, len(maps) // decoder.batch + 1))])
@@ -245,7 +246,7 @@ def correction(data: Path, out: Path, options: argparse.Namespace) -> dict[str, 
     return {"all": summary(rows, maps, given_to, rebuilt), "rows": rows}
 
 
-def sunnybrook(data: Path, out: Path, _options: argparse.Namespace) -> dict[str, Any]:
+def sunnybrook(data: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The masks of 5 patients as they are, and corrupted, through the model of the other hearts."""
     with np.load(data / "sunnybrook_lv" / "sunnybrook_lv.npz") as arrays:
         masks, whole, patients = arrays["masks"], arrays["has_epi"], arrays["patient"]
@@ -255,7 +256,7 @@ def sunnybrook(data: Path, out: Path, _options: argparse.Namespace) -> dict[str,
     mm = (SUNNYBROOK_MM, SUNNYBROOK_MM)
 
     def given_to(given: np.ndarray) -> Any:
-        return correct(decoder, store, given, spacing=mm, centre=True, threads=1)
+        return correct(decoder, store, given, spacing=mm, centre=True, refine=options.refine, threads=1)
 
     found = given_to(masks)
     broken = ~found.valid_before
@@ -303,12 +304,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of training (default 2000)")
     parser.add_argument("--points", type=int, default=200_000, help="of the density, for the valid shapes (default 200000)")
     parser.add_argument("--maps", type=int, default=200, help="held-out maps that are corrupted (default 200)")
+    parser.add_argument("--refine", type=int, default=0, help="steps of gradient descent on the latents (default 0)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for part in options.only:
         call = {"density": density, "hearts": hearts, "correction": correction, "sunnybrook": sunnybrook}[part]
         found = call(options.data, options.out, options)
-        write_json(options.out / f"{part}.json", found)
+        write_json(options.out / f"{part}{f'_refine{options.refine}' if options.refine and part in _REFINED else ''}.json", found)
         print(part, json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1), flush=True)
 
 

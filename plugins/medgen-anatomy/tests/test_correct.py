@@ -14,8 +14,9 @@ from tiny import cli, ok
 import medgen
 from medgen.errors import RunError
 from medgen.files import write_json
+from medgen.runs import open_run
 from medgen_anatomy.choice import criteria_to_json
-from medgen_anatomy.correct import correct
+from medgen_anatomy.correct import correct, open_store
 from medgen_anatomy.criteria import is_valid, myocardium_criteria, violations
 from medgen_anatomy.decoding import ShapeDecoder
 from medgen_anatomy.overlap import dice, hausdorff
@@ -255,6 +256,20 @@ def test_errors_say_what_to_do(run, broken, tmp_path):
     assert "other weights" in said(run, tmp_path / "seg.npz", "--store", store, "--out", tmp_path / "o")
     write_json(store / "densify.json", note | {"done": 7})
     assert "not finished" in said(run, tmp_path / "seg.npz", "--store", store, "--out", tmp_path / "o")
+
+
+def test_refining_brings_the_shape_nearer_to_the_map(run):
+    store, decoder = open_store(open_run(run), run / "densified")
+    truth = ring_data(12, seed=7)
+    wrong = truth.copy()
+    wrong[:, 1, 1] = 1
+    plain, refined = (correct(decoder, store, wrong, refine=steps) for steps in (0, 40))
+    assert plain.valid.all()
+    assert refined.valid.all()
+    before, after = (dice(found.maps, truth, [1, 2]).mean() for found in (plain, refined))
+    assert after > before + 0.005
+    z = decoder.encode(wrong)
+    torch.testing.assert_close(decoder.refined(z, wrong, 0, 0.1), z, rtol=0, atol=0)
 
 
 def test_without_valid_shapes_there_is_nothing_to_correct_with(tmp_path):

@@ -27,6 +27,9 @@ from medgen_anatomy.window import seen_by, to_map, to_model_grid
 __all__ = ["Corrected", "correct", "open_store", "spacing_of"]
 
 
+_RATE = 0.05  # of refining, as a share of the standard deviation of stored latents
+
+
 @dataclass(frozen=True)
 class Corrected:
     """Maps after correction.
@@ -77,6 +80,7 @@ def correct(
     centre: bool = False,
     steps: int = 10,
     neighbours: int = 8,
+    refine: int = 0,
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Corrected:
@@ -94,6 +98,7 @@ def correct(
         centre: see `seen_by`.
         steps: of bisection; alpha is found to within 2^-steps where validity changes once.
         neighbours: valid latents that are tried.
+        refine: steps of gradient descent that first bring the decoding of z nearer to x, see `ShapeDecoder.refined`; the paper has none.
         threads: that measure maps.
         progress: called with the number of steps done, of `steps` + 2.
 
@@ -101,8 +106,8 @@ def correct(
         RunError: the store is of another run, or not finished, or has no valid latent.
         DataError: maps with other labels.
     """
-    if steps < 0 or neighbours < 1:
-        raise ConfigError(f"`steps` must be at least 0 and `neighbours` at least 1; got {steps} and {neighbours}.")
+    if steps < 0 or neighbours < 1 or refine < 0:
+        raise ConfigError(f"`steps` and `refine` must not be negative and `neighbours` be at least 1; got {steps}, {refine}, {neighbours}.")
     if store.asked["dim"] != decoder.dim:
         raise RunError(f"{store.folder} holds latents of {store.asked['dim']} values; the model has {decoder.dim}.")
     spec, tell = decoder.model.image_spec, progress or (lambda _done: None)
@@ -114,7 +119,8 @@ def correct(
     if not len(bad):
         return Corrected(maps, before, before, alpha, distance)
     windows = seen_by(maps[bad], view, centre=centre)
-    z = decoder.encode(to_model_grid(maps[bad], windows, spec.shape))
+    seen = to_model_grid(maps[bad], windows, spec.shape)
+    z = decoder.refined(decoder.encode(seen), seen, refine, _RATE * float(np.std(store.points[:4096], axis=0).mean()))
     judge = _Judge(store, decoder, (maps.shape[1], maps.shape[2]), mm, threads)
     goal, best, found = _goals(judge, store.nearest(z, neighbours), windows)
     tell(1)

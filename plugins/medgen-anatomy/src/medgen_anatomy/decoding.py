@@ -14,6 +14,7 @@ from medgen.data.intensity import label_values
 from medgen.errors import DataError, RunError
 from medgen.interfaces import LatentModel, Model, evaluating
 from medgen.nn import fast_bfloat16
+from medgen_anatomy.shape_vae import soft_dice
 
 __all__ = ["Precision", "ShapeDecoder"]
 
@@ -63,6 +64,35 @@ class ShapeDecoder:
                 x = to_model(part, self.model.image_spec).to(self.model.device)
                 found.append(self.model.encode(x).mean.flatten(1).float().cpu())
         return torch.cat(found) if found else torch.empty(0, self.dim)
+
+    def refined(self, z: Tensor, maps: NDArray[Any], steps: int, rate: float) -> Tensor:
+        """Latents [B, D] whose decoding has more overlap with stored label maps [B, H, W]: Adam on 1 - soft Dice, from z on.
+
+        Of all latents on the way the best is kept, each map for itself.
+
+        Args:
+            z: where to begin.
+            maps: on the model's grid.
+            steps: of Adam; 0 gives z.
+            rate: of Adam: what a value of z may change in a step.
+        """
+        parts = [self._refined(z[at : at + self.batch], maps[at : at + self.batch], steps, rate) for at in range(0, len(z), self.batch)]
+        return torch.cat(parts) if parts and steps else z
+
+    def _refined(self, start: Tensor, maps: NDArray[Any], steps: int, rate: float) -> Tensor:
+        x = to_model(torch.from_numpy(np.ascontiguousarray(maps)[:, None]), self.model.image_spec).to(self.model.device)
+        with evaluating(self.model), torch.enable_grad():
+            z = start.to(self.model.device).clone().requires_grad_()
+            optimizer = torch.optim.Adam([z], rate)
+            best, least = z.detach().clone(), torch.full((len(z),), torch.inf, device=z.device)
+            for step in range(steps + 1):
+                loss = 1.0 - soft_dice(self.model.decode(z.view(len(z), *self.model.latent_shape)), x).mean(1)
+                better = loss.detach() < least
+                best, least = torch.where(better[:, None], z.detach(), best), torch.where(better, loss.detach(), least)
+                if step < steps:
+                    (z.grad,) = torch.autograd.grad(loss.sum(), z)
+                    optimizer.step()
+        return best.cpu()
 
     def probabilities(self, z: Tensor) -> Tensor:
         """What the model decodes, [B, K, H, W], float32, on the CPU, for at most `batch` latents [B, D].

@@ -35,6 +35,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--centre", action="store_true", help="the model sees each map around its labels, not around its middle")
     parser.add_argument("--steps", type=int, default=10, help="of bisection (default 10)")
     parser.add_argument("--neighbours", type=int, default=8, help="valid latents that are tried (default 8)")
+    parser.add_argument("--refine", type=int, default=0, metavar="STEPS", help="of descent on the latent towards the map (default 0)")
     parser.add_argument("--worst", type=int, default=6, help="cases in worst.png (default 6)")
     parser.add_argument("--threads", type=int, help="that measure maps (default one per CPU)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, without its cases")
@@ -63,6 +64,7 @@ def run(argv: Sequence[str]) -> int:
             centre=options.centre,
             steps=options.steps,
             neighbours=options.neighbours,
+            refine=options.refine,
             threads=options.threads,
         )
     about = {"run": str(done.path), "store": str(store.folder), "masks": options.masks, "truth": options.truth}
