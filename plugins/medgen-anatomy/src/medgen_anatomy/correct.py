@@ -64,7 +64,7 @@ class _Judge:
         batch = min(self.decoder.batch, max(1, (1 << 22) // (self.shape[0] * self.shape[1])))
         for start in range(0, len(z), batch):
             x = self.decoder.probabilities(z[start : start + batch]).numpy()
-            on_model = is_valid(self.decoder.numbers[x.argmax(1)], self.store.criteria, tuple(self.store.asked["spacing"]), self.threads)
+            on_model = is_valid(self.decoder.numbers[x.argmax(1)], self.store.criteria, self.store.spacing, self.threads)
             maps.append(self.decoder.numbers[to_map(x, windows[start : start + batch], self.shape)])
             own.append(on_model)
             both.append(on_model & is_valid(maps[-1], self.store.criteria, self.spacing, self.threads))

@@ -114,7 +114,7 @@ def summarise(groups: Sequence[Group], criteria: Criteria) -> dict[str, Any]:
         "violations": {n: {"before": int(b), "after": int(a)} for n, b, a in zip(criteria.names, before.sum(0), after.sum(0), strict=True)},
         "compared_with": "truth" if groups[0].truth is not None else "input",
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for g in groups:
         against = g.given if g.truth is None else g.truth
         scores = {"dice_after": dice(g.found.maps, against, list(labels.values()))}
@@ -123,12 +123,12 @@ def summarise(groups: Sequence[Group], criteria: Criteria) -> dict[str, Any]:
             scores["dice_before"] = dice(g.given, against, list(labels.values()))
             scores["hausdorff_before"] = hausdorff(g.given, against, list(labels.values()), g.spacing)
         for i, name in enumerate(g.names):
-            row = {"map": name, "valid_before": bool(g.found.valid_before[i]), "valid_after": bool(g.found.valid[i])}
+            row: dict[str, Any] = {"map": name, "valid_before": bool(g.found.valid_before[i]), "valid_after": bool(g.found.valid[i])}
             row |= {"alpha": float(g.found.alpha[i]), "distance": float(g.found.distance[i])}
             rows.append(row | {key: dict(zip(labels, values[i].tolist(), strict=True)) for key, values in scores.items()})
     for key in ("dice_before", "dice_after", "hausdorff_before", "hausdorff_after"):
         if key in rows[0]:
-            values = np.array([[row[key][name] for name in labels] for row in rows])  # type: ignore[index]
+            values = np.array([[row[key][name] for name in labels] for row in rows])
             out[key] = {
                 "all": _means(values, labels),
                 "invalid_before": _means(values[touched], labels),
@@ -144,13 +144,13 @@ def _means(values: Array, labels: Sequence[str] | dict[str, int]) -> dict[str, f
 def draw_cases(groups: Sequence[Group], criteria: Criteria, path: Path, count: int = 6) -> int:
     """The corrected maps that lost most Dice, or have least of it: given, corrected, and the truth where there is one; how many."""
     labels = [n for name, n in criteria.labels.items() if name != "background"]
-    cases = []
+    cases: list[tuple[float, Group, int]] = []
     for g in groups:
         against = g.given if g.truth is None else g.truth
         score = dice(g.found.maps, against, labels).mean(1)
         if g.truth is not None:
             score = score - dice(g.given, against, labels).mean(1)
-        cases += [(score[i], g, i) for i in np.flatnonzero(~g.found.valid_before)]
+        cases += [(float(score[i]), g, int(i)) for i in np.flatnonzero(~g.found.valid_before)]
     cases = sorted(cases, key=lambda case: case[0])[:count]
     if not cases:
         return 0

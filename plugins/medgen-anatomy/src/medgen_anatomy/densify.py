@@ -166,15 +166,14 @@ def _density(store: ShapeStore, run: Run, decoder: ShapeDecoder, rule: Any, kind
         z, maps = encodings(run, decoder, lambda done: tell("encoding", done, count))
         middle = time.perf_counter()
         density = Parzen.fit(z, rule, kind, fixed=factor)
-        spacing = tuple(store.asked["spacing"])
         # One call that is not guarded: what is wrong with the model or the criteria must be an error, and not so many invalid points.
         rebuilt = np.concatenate(
             [decoder.maps(z[at : at + decoder.batch]) for at in range(0, min(len(z), 4 * decoder.batch), decoder.batch)]
         )
         shares = {
             "maps": len(z),
-            "valid_share_of_maps": _share(maps, store, spacing),
-            "valid_share_of_reconstructions": _share(rebuilt, store, spacing),
+            "valid_share_of_maps": _share(maps, store),
+            "valid_share_of_reconstructions": _share(rebuilt, store),
         }
         seconds = {"encoding": middle - start, "bandwidth": time.perf_counter() - middle}
         store.note["data"] = shares
@@ -185,8 +184,8 @@ def _density(store: ShapeStore, run: Run, decoder: ShapeDecoder, rule: Any, kind
         return Parzen(torch.from_numpy(arrays["points"]), torch.from_numpy(arrays["bandwidth"]))
 
 
-def _share(maps: NDArray[Any], store: ShapeStore, spacing: Any) -> float:
-    return float(np.mean(~violations(maps, store.criteria, spacing).any(1)))
+def _share(maps: NDArray[Any], store: ShapeStore) -> float:
+    return float(np.mean(~violations(maps, store.criteria, store.spacing).any(1)))
 
 
 def _drawn(store: ShapeStore, density: Parzen, how: Proposals, n: int, seed: int, devices: int, tell: Any) -> Accepted:
@@ -211,11 +210,10 @@ def _drawn(store: ShapeStore, density: Parzen, how: Proposals, n: int, seed: int
 def judge(store: ShapeStore, decoder: ShapeDecoder, *, threads: int | None = None, progress: Progress | None = None) -> None:
     """Decode and measure the points that have no flag yet, in batches by their absolute numbers."""
     points, flags, spent = store.points, store.flags("r+"), dict(store.note["seconds"])
-    spacing: tuple[float, float] = tuple(store.asked["spacing"])
     last = time.perf_counter()
     for start in range(store.done, len(store), decoder.batch):
         z = torch.from_numpy(points[start : start + decoder.batch].copy())
-        flags[start : start + len(z)] = _flags(z, decoder, store.criteria, spacing, threads)
+        flags[start : start + len(z)] = _flags(z, decoder, store.criteria, store.spacing, threads)
         now = time.perf_counter()
         spent["judging"], last = spent.get("judging", 0.0) + now - last, now
         end = start + len(z)
@@ -231,7 +229,8 @@ def _flags(z: Tensor, decoder: ShapeDecoder, criteria: Criteria, spacing: tuple[
 
     def flags_of(part: Tensor) -> NDArray[np.uint32]:
         broken = violations(decoder.maps(part), criteria, spacing, threads)
-        return (broken * bits).sum(1, dtype=np.uint32)
+        found: NDArray[np.uint32] = (broken * bits).sum(1, dtype=np.uint32)
+        return found
 
     try:
         return flags_of(z)

@@ -79,6 +79,12 @@ class ShapeStore:
         return int(self.asked["points"])
 
     @property
+    def spacing(self) -> tuple[float, float]:
+        """mm per pixel of the model's maps, as they were measured."""
+        dy, dx = self.asked["spacing"]
+        return float(dy), float(dx)
+
+    @property
     def finished(self) -> bool:
         """Whether every point has its flag."""
         return self.done >= len(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medgen.cli.common import make_parser, print_json, print_table
 from medgen.cli.work import add_run, parse_run, progress_bar
@@ -96,7 +97,7 @@ def run(argv: Sequence[str]) -> int:
 _STEPS = {"encoding": 0, "drawing": 1, "judging": 2}
 
 
-def _envelope(word: str) -> float | str:
+def _envelope(word: str) -> Any:
     try:
         return float(word)
     except ValueError:
