@@ -119,7 +119,8 @@ def _npz(path: Path, name: Path, key: str | None) -> MapFile:
             if path.suffix == ".npy":
                 np.save(temporary, whole)
             else:
-                np.savez_compressed(temporary, **{**arrays, keys[0]: whole})
+                everything: Any = {**arrays, keys[0]: whole}
+                np.savez_compressed(temporary, **everything)
 
     return MapFile(path, name, _whole(maps, path), values.dtype, None, store)
 
