@@ -30,6 +30,7 @@ CASES = (
     "diffusion-quality",
     "anatomy-criteria",
     "anatomy-correction",
+    "anatomy-density",
 )
 
 

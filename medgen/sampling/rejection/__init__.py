@@ -2,7 +2,7 @@
 
 from medgen.sampling.rejection.densities import Density, Gaussian, GaussianMixture, ModelDensity, Proposal, density_of
 from medgen.sampling.rejection.plan import Plan
-from medgen.sampling.rejection.run import Accepted, reject
+from medgen.sampling.rejection.run import Accepted, forecast, reject
 from medgen.sampling.rejection.store import Tally
 from medgen.sampling.rejection.target import Envelope, Predicate, Target, kernels, make_envelope, within
 
@@ -19,6 +19,7 @@ __all__ = [
     "Tally",
     "Target",
     "density_of",
+    "forecast",
     "kernels",
     "make_envelope",
     "reject",

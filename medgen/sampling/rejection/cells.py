@@ -91,17 +91,17 @@ class Work:
             raise DataError(f"the log-density of target or proposal is NaN at proposal {at}: {x[at % self.size].tolist()[:8]}.")
         excess = ratio - self.log_k
         slack = 1e-4 + 1e-6 * abs(self.log_k)  # what float32 log-densities may be off
-        x = x[accepted]
+        x = x if accepted is None else x[accepted]
         kept = x[self.target.allowed(x)] if self.target.keep and len(x) else x
         most = float(excess.max()) if len(excess) else -float("inf")
         return Cell(kept.to(torch.float32).cpu(), self.size, len(x), int((excess > slack).sum()), most)
 
-    def _tested(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Proposals [B, D], which of them the density accepts, and ln P - ln Q where it was looked at."""
+    def _tested(self, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Proposals [B, D], which of them the density accepts (None: all), and ln P - ln Q where it was looked at."""
         p, q = self.target.density, self.proposal
         if self.direct:
             x = q.draw(noise)
-            return x, torch.ones(len(x), dtype=torch.bool, device=x.device), x.new_empty(0, dtype=torch.float64)
+            return x, None, x.new_empty(0, dtype=torch.float64)
         if self.fused:
             assert isinstance(p, Parzen)
             mean, factor = (q.mean, q.factor) if isinstance(q, Gaussian) else (None, q.bandwidth)  # type: ignore[attr-defined]

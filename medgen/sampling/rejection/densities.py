@@ -208,11 +208,10 @@ def density_of(model: Any) -> Parzen | ModelDensity:
 def _log_normal(x: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """ln N(x; mean_k, L_k L_k^T), [B, K]."""
     dim = x.shape[1]
-    z = torch.stack(
-        [torch.linalg.solve_triangular(f, (x - m).mT, upper=False).square().sum(0) for m, f in zip(means, factors, strict=True)]
-    )
+    inverse = torch.linalg.solve_triangular(factors, torch.eye(dim, dtype=factors.dtype, device=factors.device), upper=False)
+    away = torch.stack([((x - m) @ f.mT).square_().sum(1) for m, f in zip(means, inverse, strict=True)])  # products, K of them
     constant = factors.diagonal(dim1=1, dim2=2).log().sum(1) + dim / 2 * _LOG_2PI
-    return (-0.5 * z - constant[:, None]).mT
+    return (-0.5 * away - constant[:, None]).mT
 
 
 def _far_apart(x: Tensor, count: int, seed: int) -> Tensor:

@@ -49,7 +49,8 @@ class Plan:
         return self.proposals / self.rate
 
     def __str__(self) -> str:
-        what = f"about {self.acceptance:.2g} of its proposals" if self.acceptance > 0 else "none of its pilot's proposals"
+        share = "all" if self.acceptance == 1.0 else f"about {self.acceptance:.2g}"
+        what = f"{share} of its proposals" if self.acceptance > 0 else "none of its pilot's proposals"
         needs = f"{self.proposals:.2g} of them, about {duration(self.seconds)} at {self.rate:.2g} a second"
         return f"accepts {what} (ln k = {self.envelope.log_k:.4g}, {self.envelope.source}); {self.n} points need {needs}"
 
@@ -110,9 +111,9 @@ def duration(seconds: float) -> str:
     """In the largest unit that it fills.
 
     >>> duration(0.25), duration(600.0), duration(1e10)
-    ('0.25 s', '10 min', '3.2e+02 years')
+    ('0.25 s', '10 min', '320 years')
     """
     for unit, length in (("years", 31_557_600.0), ("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= length:
-            return "for ever" if math.isinf(seconds) else f"{seconds / length:.2g} {unit}"
+            return "for ever" if math.isinf(seconds) else f"{float(f'{seconds / length:.2g}'):,.10g} {unit}"
     return f"{seconds:.2g} s"

@@ -25,7 +25,7 @@ from medgen.sampling.rejection.plan import Plan, duration, make_plan
 from medgen.sampling.rejection.store import Store, Tally
 from medgen.sampling.rejection.target import Envelope, Target, kernels, make_envelope
 
-__all__ = ["Accepted", "reject"]
+__all__ = ["Accepted", "forecast", "reject"]
 
 CELL = 8192
 """Proposals per cell."""
@@ -163,6 +163,28 @@ def reject(
         return Accepted(store.points(), store.tally, bounds, plan, time.perf_counter() - started, note)
     finally:
         store.close()
+
+
+def forecast(
+    target: Target | Density,
+    proposal: Proposal | None = None,
+    n: int = 1000,
+    *,
+    seed: int = 0,
+    envelope: float | Literal["auto", "max", "quartile"] = "auto",
+    data: Tensor | None = None,
+    cell: int = CELL,
+) -> Plan:
+    """What `reject` with the same arguments would take, from its pilot alone.
+
+    >>> p = Parzen(torch.tensor([[0.0], [4.0]]), 1.0)
+    >>> round(forecast(p, kernels(Target(p), 2.0)).acceptance, 3)
+    0.5
+    """
+    goal = target if isinstance(target, Target) else Target(target)
+    _limit(n, None, cell, seed, None)
+    work, bounds = _work(goal, kernels(goal) if proposal is None else proposal, envelope, data, seed, cell)
+    return make_plan(work, bounds, n)
 
 
 def _limit(n: int | None, shard: range | None, cell: int, seed: int, out: Any) -> int:
