@@ -90,7 +90,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(run, store, tmp_path, monk
 @pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_bytes(run, tmp_path):
     words = ["anatomy", "densify", run.path, "--points", 200_000, "--criteria", "myocardium", "--batch", 64, "--quiet", "--threads", 1]
-    child = subprocess.Popen([sys.executable, "-m", "medgen", *map(str, words), "--out", str(tmp_path / "killed")], env=os.environ)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "medgen", *map(str, words), "--out", str(tmp_path / "killed")],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
     note = tmp_path / "killed" / "densify.json"
     while child.poll() is None and not (note.is_file() and ShapeStore(note.parent).done):
         time.sleep(0.02)

@@ -117,7 +117,8 @@ def _npz(path: Path, name: Path, key: str | None) -> MapFile:
         whole = corrected.reshape(values.shape)
         with atomic_path(target) as temporary:
             if path.suffix == ".npy":
-                np.save(temporary, whole)
+                with open(temporary, "wb") as file:
+                    np.lib.format.write_array(file, whole, allow_pickle=False)
             else:
                 everything: Any = {**arrays, keys[0]: whole}
                 np.savez_compressed(temporary, **everything)
