@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medgen.cli.common import make_parser
-from medgen.cli.work import add_run, parse_run, progress_bar
+from medgen.cli.work import add_run, open_run, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -40,10 +40,8 @@ def run(argv: Sequence[str]) -> int:
     options, overrides = parse_run(parser, argv)
 
     from medgen.evaluation import evaluate, load_subjects, render
-    from medgen.runs import Run
 
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     with progress_bar("evaluating", None, show=not options.quiet) as bar:
         scores = evaluate(
             done,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.work import add_run, pairs, parse_run, progress_bar
+from medgen.cli.work import add_run, open_run, pairs, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -36,10 +36,9 @@ def run(argv: Sequence[str]) -> int:
     options, overrides = parse_run(parser, argv)
     attributes = pairs(options.attributes)
 
-    from medgen.runs import ConditionSource, Run, inpaint_to
+    from medgen.runs import ConditionSource, inpaint_to
 
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     asked = options.label is not None or attributes
     chosen = ConditionSource(done, label=options.label, attributes=attributes) if asked else None
     out = Path(options.out)

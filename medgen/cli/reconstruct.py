@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.work import add_input, add_run, parse_run, progress_bar
+from medgen.cli.work import add_input, add_run, open_run, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -25,10 +25,9 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="file or folder (default RUN/reconstructions)")
     options, overrides = parse_run(parser, argv)
 
-    from medgen.runs import Run, reconstruct_to
+    from medgen.runs import reconstruct_to
 
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     out = Path(options.out) if options.out else done.path / "reconstructions"
     with progress_bar("reconstructing", None, show=not options.quiet) as bar:
         written = reconstruct_to(done, options.data, out, split=options.split, progress=bar)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from medgen.cli.common import make_parser
 from medgen.cli.options import parse
-from medgen.cli.work import add_run
+from medgen.cli.work import add_run, open_run
 from medgen.errors import ConfigError
 
 __all__ = ["run"]
@@ -31,10 +31,8 @@ def run(argv: Sequence[str]) -> int:
 
     from medgen.registry import require
     from medgen.report import write_report
-    from medgen.runs import Run
 
-    done = Run.open(options.run)
-    done.model.to(done.device(options.device))
+    done = open_run(options)
     if options.quiet:
         path = write_report(done, samples=options.samples, seed=options.seed)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.work import add_input, add_run, parse_run, progress_bar
+from medgen.cli.work import add_input, add_run, open_run, parse_run, progress_bar
 from medgen.errors import ConfigError
 
 __all__ = ["run"]
@@ -31,10 +31,9 @@ def run(argv: Sequence[str]) -> int:
     if options.out and options.data and Path(options.out).resolve() == Path(options.data).resolve():
         raise ConfigError(f"--out {options.out} is the input itself; choose another.")
 
-    from medgen.runs import Run, score
+    from medgen.runs import score
 
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     with progress_bar("scoring", None, show=not options.quiet) as bar:
         scores = score(
             done,

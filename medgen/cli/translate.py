@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser
-from medgen.cli.work import add_run, parse_run, progress_bar
+from medgen.cli.work import add_run, open_run, parse_run, progress_bar
 from medgen.errors import ConfigError
 
 __all__ = ["run"]
@@ -35,12 +35,11 @@ def run(argv: Sequence[str]) -> int:
     if len(options.paths) < 2:
         raise ConfigError("give an input and an output: medgen translate RUN INPUT OUT.")
 
-    from medgen.runs import Run, Work, translate_to
+    from medgen.runs import Work, translate_to
 
     *data, out = options.paths
     work = Work(options.seed, options.draws, options.overlap, options.blend, options.memory, options.tiles)
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     with progress_bar("translating", None, show=not options.quiet) as bar:
         written = translate_to(done, data, Path(out), work=work, progress=bar)
     print(f"{written[0] if len(written) == 1 else out}: {len(written)} file{'s' * (len(written) != 1)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from medgen.registry import find_family, require
 
 if TYPE_CHECKING:
     from medgen.registry.config import Config
+    from medgen.runs import Run
 
-__all__ = ["add_input", "add_run", "pairs", "parse_run", "progress_bar"]
+__all__ = ["add_input", "add_run", "open_run", "pairs", "parse_run", "progress_bar"]
 
 _MODEL = "--model."
 
@@ -50,6 +51,15 @@ def parse_run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
             fields = _add_model(parser, _config_of(parse_known(parser, before)[0].run))
     options = parse(parser, argv)
     return options, given(options, "model.", fields)
+
+
+def open_run(options: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The run that the options name, its model on the device that they name."""
+    from medgen.runs import Run
+
+    run = Run.open(options.run, **(overrides or {}))
+    run.model.to(run.device(options.device))
+    return run
 
 
 def _config_of(run: str) -> type[Config]:

@@ -5,7 +5,7 @@ Anatomical axes: 0 runs left-right (slices across it are sagittal), 1 front-back
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,24 @@ class VolumeFile:
     subject: str
     unit: str = ""
     header: Any = None
+
+
+def check_grids(pairs: Iterable[tuple[VolumeFile, VolumeFile]]) -> None:
+    """Voxel for voxel: medgen resamples no file onto the grid of another by itself.
+
+    Args:
+        pairs: a file (a mask, the other side of a pair) and the one whose grid it must lie on.
+
+    Raises:
+        DataError: a grid that differs, naming the files.
+    """
+    for file, target in pairs:
+        own, its = file.grid, target.grid
+        if own.shape != its.shape or not np.allclose(own.affine, its.affine, rtol=0, atol=1e-3):
+            raise DataError(
+                f"{file.path}: must lie on the voxel grid of {target.path}, of shape {its.shape}; its own has shape "
+                f"{own.shape}{' and another affine' * (own.shape == its.shape)}. Register and resample it first."
+            )
 
 
 def axis_codes(affine: Array) -> str:

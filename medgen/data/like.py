@@ -16,10 +16,9 @@ from medgen.data.checks import check_labels, scan
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
 from medgen.data.dispatch import listed, read
-from medgen.data.geometry import Plan, axis_codes
+from medgen.data.geometry import Plan, axis_codes, check_grids
 from medgen.data.intensity import label_values, to_stored
 from medgen.data.open import is_location, registered
-from medgen.data.pairing import check_grids
 from medgen.data.readers import npz
 from medgen.data.readers.images import picture_shape
 from medgen.data.readers.volumes import Volumes
@@ -92,7 +91,7 @@ def open_source(
         raise DataError(f"{', '.join(map(str, paths))}: inputs must hold the same samples; got {[p.store.shape for p in parts]}.")
     for other in parts[1:]:
         if isinstance(first.geometry, Volumes) and isinstance(other.geometry, Volumes):
-            check_grids(other.geometry.files, first.geometry.files)
+            check_grids(zip(other.geometry.files, first.geometry.files, strict=True))
     samples = replace(first, store=JoinedStore([p.store for p in parts]) if len(parts) > 1 else first.store)
     if samples.store.shape[1] != channels:
         names = f" ({', '.join(source_spec.channel_names)})" if source_spec.channel_names else ""

@@ -15,7 +15,7 @@ from torch import Tensor
 from medgen.data.config import DataConfig
 from medgen.data.dataset import Dataset
 from medgen.data.dispatch import listed, read, volume_files
-from medgen.data.geometry import Grid, VolumeFile
+from medgen.data.geometry import check_grids
 from medgen.data.intensity import cast_like
 from medgen.data.readers import images, npz
 from medgen.data.readers.volumes import Volumes
@@ -57,7 +57,8 @@ def open_mask(path: str | os.PathLike[str], dataset: Dataset, *, invert: bool = 
     if isinstance(place, Volumes) != bool(volumes):
         raise DataError(f"{path}: a mask must be of the kind of its images, {dataset.source}; got {found} files.")
     if isinstance(place, Volumes):
-        _check_grids(volumes, place.files)
+        pairs = zip(list(volumes) * (len(place.files) if len(volumes) == 1 else 1), place.files, strict=False)  # numbers are compared later
+        check_grids(pairs)
     mask = Mask(dataset, str(path), loads, invert)
     mask.check()
     return mask
@@ -161,21 +162,3 @@ def _picture(path: Path, root: Path, config: DataConfig) -> Array:
 
 def _all(samples: Samples) -> Array:
     return samples.store.gather(np.arange(len(samples)))
-
-
-def _check_grids(masks: Sequence[VolumeFile], files: Sequence[VolumeFile]) -> None:
-    """Voxel for voxel: a mask of another grid would have to be resampled, which nobody asked for.
-
-    Raises:
-        DataError: a grid that differs, naming the files.
-    """
-    for mask, file in zip(list(masks) * (len(files) if len(masks) == 1 else 1), files, strict=False):  # numbers are compared later
-        if not _same(mask.grid, file.grid):
-            raise DataError(
-                f"{mask.path}: a mask must lie on the voxel grid of its image {file.path.name}, of shape {file.grid.shape}; "
-                f"its own has shape {mask.grid.shape}{' and another affine' * (mask.grid.shape == file.grid.shape)}. Resample it first."
-            )
-
-
-def _same(a: Grid, b: Grid) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a.affine, b.affine, rtol=0, atol=1e-3))

@@ -11,7 +11,7 @@ import numpy as np
 
 from medgen.data.config import DataConfig
 from medgen.data.dispatch import listed, read, volume_files
-from medgen.data.geometry import Grid, Plan, VolumeFile
+from medgen.data.geometry import Plan, VolumeFile, check_grids
 from medgen.data.readers import images
 from medgen.data.readers.tables import named_cells
 from medgen.data.readers.volumes import Volumes, gather_volumes, subject_of
@@ -21,7 +21,7 @@ from medgen.data.stores import IndexedStore, JoinedStore, RegionStore, held
 from medgen.errors import DataError
 from medgen.registry import suggestion
 
-__all__ = ["check_grids", "matched", "read_sides", "side_config"]
+__all__ = ["matched", "read_sides", "side_config"]
 
 _SUBJECTS = ("subject", "subject_id", "patient", "patient_id")
 
@@ -143,24 +143,6 @@ def matched(
     return [known.index(key) for key in keys]
 
 
-def check_grids(sides: Sequence[VolumeFile], targets: Sequence[VolumeFile]) -> None:
-    """Voxel for voxel: medgen resamples no side onto the other by itself.
-
-    Raises:
-        DataError: a grid that differs, naming the files.
-    """
-    for side, target in zip(sides, targets, strict=True):
-        if not _same(side.grid, target.grid):
-            raise DataError(
-                f"{side.path}: must lie on the voxel grid of {target.path}, of shape {target.grid.shape}; its own has shape "
-                f"{side.grid.shape}{' and another affine' * (side.grid.shape == target.grid.shape)}. Register and resample it first."
-            )
-
-
-def _same(a: Grid, b: Grid) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a.affine, b.affine, rtol=0, atol=1e-3))
-
-
 def _region(text: str, config: DataConfig) -> tuple[str, _Files]:
     name, sign, where = text.partition("=")
     if not (sign and name and where):
@@ -205,7 +187,7 @@ def _beside(samples: Samples, target: _Files, side: _Files, config: DataConfig) 
     place = samples.geometry
     if not isinstance(place, Volumes):
         return side.samples(config).store
-    check_grids(side.volumes, target.volumes)
+    check_grids(zip(side.volumes, target.volumes, strict=True))
     labels = config.content == "labels" or (config.content == "auto" and _few(side.volumes[0]))
     read = side.samples(config, replace(place.plan, labels=labels))
     other = read.geometry

@@ -62,10 +62,8 @@ class ConditionSource:
             return Condition(values)
         data = self._data()
         rows = torch.from_numpy(data.splits["train"])
-        drawn = data.fetch(rows[noise.integers(len(rows), stream=_STREAM).cpu()]).condition
-        return Condition(
-            {**{k: drawn.values[k] for k in self._open}, **values}, {k: v for k, v in drawn.present.items() if k in self._open}
-        )
+        drawn = data.fetch(rows[noise.integers(len(rows), stream=_STREAM).cpu()]).condition.only(self._open)
+        return Condition({**drawn.values, **values}, drawn.present)
 
     def fixed(self, noise: Noise) -> dict[str, Tensor]:
         """What the user fixed of the conditions of the samples of `noise`."""

@@ -277,8 +277,7 @@ class Subject:
 
     def source(self, model: Translator, condition: Condition) -> tuple[Tensor, Condition]:
         """A translator's input, and the other slots."""
-        rest = {name: value for name, value in condition.values.items() if name != "source"}
-        return condition.values["source"], Condition(rest, {k: v for k, v in condition.present.items() if k in rest})
+        return condition.values["source"], condition.only(condition.values.keys() - {"source"})
 
 
 def perturb(model: Model, seed: int = 0) -> None:

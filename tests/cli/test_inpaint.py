@@ -139,7 +139,7 @@ def test_a_mask_of_another_grid(here):
         nibabel.Nifti1Image(tiny.images(4, 8).transpose(1, 2, 0)[..., :shape] + volume[..., :shape], affine).to_filename(f"{name}.nii.gz")
     tiny.ok("train", "fake_correlated", "--data", "scan.nii.gz", "--axis", 2, *TRAIN, "--out", "run")
     for name, said in (
-        ("moved", "has shape (8, 8, 4) and another affine. Resample"),
+        ("moved", "has shape (8, 8, 4) and another affine. Register and resample"),
         ("short", "of shape (8, 8, 4); its own has shape (8, 8, 3)."),
     ):
         assert said in tiny.refused("inpaint", "run", "scan.nii.gz", "--mask", f"{name}.nii.gz", "--out", "a.nii.gz")

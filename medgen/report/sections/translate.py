@@ -54,9 +54,7 @@ def translations(context: Context) -> Section | None:
 
 
 def _divided(condition: Condition) -> tuple[Tensor, Condition]:
-    values = dict(condition.values)
-    source = values.pop("source")
-    return source, Condition(values, {k: v for k, v in condition.present.items() if k in values})
+    return condition.values["source"], condition.only(condition.values.keys() - {"source"})
 
 
 def _translated(model: Translator, source: Tensor, rest: Condition) -> tuple[Tensor, Tensor | None]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medgen.data import DataConfig
 from medgen.data.dispatch import listed
 from medgen.data.readers.npz import load
-from medgen.data.writers import write_nifti
+from medgen.data.writers import write_nifti, write_npz
 from medgen.errors import DataError
 from medgen.files import atomic_path, make_folder
 from medgen.registry import require
@@ -115,13 +115,11 @@ def _npz(path: Path, name: Path, key: str | None) -> MapFile:
 
     def store(corrected: NDArray[Any], target: Path) -> None:
         whole = corrected.reshape(values.shape)
-        with atomic_path(target) as temporary:
-            if path.suffix == ".npy":
-                with open(temporary, "wb") as file:
-                    np.lib.format.write_array(file, whole, allow_pickle=False)
-            else:
-                everything: Any = {**arrays, keys[0]: whole}
-                np.savez_compressed(temporary, **everything)
+        if path.suffix == ".npy":
+            with atomic_path(target) as temporary, temporary.open("wb") as file:
+                np.lib.format.write_array(file, whole, allow_pickle=False)
+        else:
+            write_npz({**arrays, keys[0]: whole}, target)
 
     return MapFile(path, name, _whole(maps, path), values.dtype, None, store)
 

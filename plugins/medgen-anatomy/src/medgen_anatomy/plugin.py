@@ -180,7 +180,7 @@ def medgen_extensions() -> Iterator[medgen.ExtensionSpec]:
     yield medgen.ExtensionSpec(
         name="medgen_anatomy_maps",
         package="medgen_anatomy",
-        sources=("csrc/measures.cpp", "csrc/module.cpp"),
+        sources=("csrc/form.cpp", "csrc/measures.cpp", "csrc/module.cpp"),
         kind="module",
         summary="Holes, islands, gaps, dents and contacts of label maps",
     )

@@ -125,8 +125,7 @@ class LatentDiffusion(Generator, ChoosesArithmetic, PreparesOnData):
 
     def _of_stage(self, condition: Condition) -> Condition:
         """Those that the first stage takes."""
-        names = [spec.name for spec in self.first_stage.conditions if spec.name in condition]
-        return Condition({k: condition.values[k] for k in names}, {k: condition.present[k] for k in names if k in condition.present})
+        return condition.only(spec.name for spec in self.first_stage.conditions)
 
     def _of_prior(self, condition: Condition) -> Condition:
         """Images on the grid of the data go onto that of the latents."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgen.cli.common import make_parser, print_json, print_table
-from medgen.cli.work import add_run, parse_run, progress_bar
+from medgen.cli.work import add_run, open_run, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -41,13 +41,11 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON, without its cases")
     options, overrides = parse_run(parser, argv)
 
-    from medgen.runs import Run
     from medgen_anatomy.correct import open_store
     from medgen_anatomy.correction_report import correct_files, write_report
     from medgen_anatomy.map_files import read_maps
 
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     store, decoder = open_store(done, Path(options.store) if options.store else done.path / "densified")
     files = read_maps(Path(options.masks), axis=options.axis, key=options.key, select=options.select)
     truth = read_maps(Path(options.truth), axis=options.axis, key=options.key, select=options.select) if options.truth else None

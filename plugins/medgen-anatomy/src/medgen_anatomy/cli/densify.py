@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medgen.cli.common import make_parser, print_json, print_table
-from medgen.cli.work import add_run, parse_run, progress_bar
+from medgen.cli.work import add_run, open_run, parse_run, progress_bar
 from medgen_anatomy.cli.criteria_options import add_criteria, criteria_of
 
 __all__ = ["run"]
@@ -54,11 +54,9 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
     options, overrides = parse_run(parser, argv)
 
-    from medgen.runs import Run
     from medgen_anatomy.densify import Proposals, densify
 
-    done = Run.open(options.run, **overrides)
-    done.model.to(done.device(options.device))
+    done = open_run(options, overrides)
     criteria = criteria_of(options, done.model.image_spec)
     how = Proposals(
         options.proposal, options.widen, options.components, _envelope(options.envelope), options.patience, switch=options.switch

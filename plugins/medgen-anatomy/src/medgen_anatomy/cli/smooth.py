@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medgen.cli.common import make_parser, print_json, print_table
-from medgen.cli.work import add_run, parse_run, progress_bar
+from medgen.cli.work import add_run, open_run, parse_run, progress_bar
 from medgen_anatomy.cli.labels import label_numbers
 
 __all__ = ["run"]
@@ -55,11 +55,9 @@ def run(argv: Sequence[str]) -> int:
     options, overrides = parse_run(parser, argv)
     numbers = label_numbers(options.labels)
 
-    from medgen.runs import Run
     from medgen_anatomy.smoothing import smooth_to
 
-    opened = Run.open(options.run, **overrides)
-    opened.model.to(opened.device(options.device))
+    opened = open_run(options, overrides)
     with progress_bar("smoothing", None, show=not options.quiet and not options.json) as bar:
         report = smooth_to(
             opened,

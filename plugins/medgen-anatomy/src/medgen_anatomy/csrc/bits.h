@@ -177,4 +177,21 @@ inline std::int64_t count_common(const Bits& a, const Bits& b) {
   return sum;
 }
 
+// Artefacts of morphology: fewer pixels than this share of the image, times 2^14.
+inline bool is_small(std::int64_t area, const Bits& image) { return area * 16384 < static_cast<std::int64_t>(image.height) * image.width; }
+
+// Calls use(r, c) for every set pixel in a box.
+template <typename Use>
+void each_pixel(const Bits& bits, const Box& box, Use use) {
+  for (int r = box.top; r < box.bottom; ++r)
+    for (int k = box.left >> 6; 64 * k < box.right; ++k)
+      for (Word left = bits.row(r)[k]; left; left &= left - 1) use(r, 64 * k + std::countr_zero(left));
+}
+
+inline void complement(const Bits& in, Bits& out) {
+  out.like(in);
+  for (int r = 0; r < in.height; ++r)
+    for (int k = 0; k < in.words; ++k) out.row(r)[k] = ~in.row(r)[k] & in.valid(k);
+}
+
 }  // namespace anatomy

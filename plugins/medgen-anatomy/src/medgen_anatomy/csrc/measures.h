@@ -13,6 +13,8 @@
 
 namespace anatomy {
 
+inline constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+
 enum class Measure {
   holes,
   holes_besides,
