@@ -10,6 +10,7 @@ from medgen.nn.layers import ResidualBlock, Resize, conv, group_norm
 from medgen.nn.memory import PeakMemory, forward_bytes
 from medgen.nn.parzen import BandwidthRule, Parzen
 from medgen.nn.unet import ResidualMLP, UNet, time_net
+from medgen.nn.units import Units
 
 __all__ = [
     "EMA",
@@ -28,6 +29,7 @@ __all__ = [
     "SelfAttention",
     "TimeEmbedding",
     "UNet",
+    "Units",
     "conv",
     "fast_bfloat16",
     "forward_bytes",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medgen.errors import ConfigError
 from medgen.interfaces import Condition
 from medgen.nn.encoder import Encoder
+from medgen.nn.units import Units
 from medgen.registry import ConditionSpec, ImageSpec
 
 __all__ = ["ConditionEmbedding", "ConditionImages"]
@@ -97,10 +98,7 @@ class ConditionImages(nn.Module):
         value, optional = condition.values.get(name), name not in self.required
         if value is None:
             return [like.new_zeros(len(like), image.channels + 1, *image.shape)]
-        scaled = value.to(like.dtype)
-        if image.bounds is not None:
-            low, high = image.bounds
-            scaled = (scaled - low) * (2.0 / (high - low)) - 1.0
+        scaled = Units(image).to_net(value.to(like.dtype))
         if not optional:
             return [scaled]
         mask = condition.mask(name).view(-1, *[1] * (value.dim() - 1))

@@ -140,6 +140,7 @@ def players(
     discriminator_optimizer: Mapping[str, Any] | None = None,
     generator_optimizer: Mapping[str, Any] | None = None,
     alarm: CollapseAlarm | None = None,
+    prefix: str = "",
 ) -> list[Phase]:
     """Algorithm 1: k updates of the discriminator, then one of the generator, each on a fresh batch.
 
@@ -153,6 +154,7 @@ def players(
         clip: bound on the discriminator's weights after each update; 0 for none.
         discriminator_optimizer, generator_optimizer: see `Phase.optimizer`.
         alarm: hears what both log.
+        prefix: of the phases' names, where a training has more than one game.
     """
     judges, makers = _modules(discriminator), _modules(generator)
     weights = [p for module in judges for p in module.parameters()]
@@ -166,7 +168,7 @@ def players(
     watch = alarm.watch if alarm is not None else None
     return [
         Phase(
-            "discriminator",
+            f"{prefix}discriminator",
             weights,
             discriminator_loss,
             repeat=steps,
@@ -176,7 +178,7 @@ def players(
             watch=watch,
         ),
         Phase(
-            "generator",
+            f"{prefix}generator",
             [p for module in makers for p in module.parameters()],
             generator_loss,
             validate=False,

@@ -14,6 +14,11 @@ class TestRegression(FamilySuite):
     golden = GOLDEN
 
 
+class TestPix2pix(FamilySuite):
+    family = "pix2pix"
+    golden = GOLDEN
+
+
 class TestDiffusionTranslation(FamilySuite):
     family = "diffusion_translation"
     golden = GOLDEN

@@ -9,27 +9,14 @@ from pydantic import Field, model_validator
 import medgen
 from medgen import runtime_field
 
-__all__ = ["AcganConfig", "CganConfig", "GanConfig", "SganConfig", "VaeGanConfig", "WganGpConfig"]
+__all__ = ["AcganConfig", "CganConfig", "GameConfig", "GanConfig", "SganConfig", "VaeGanConfig", "WganGpConfig"]
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class GanConfig(medgen.Config):
-    """Generator, discriminator, the game between them, and its remedies."""
-
-    latent_dim: int = Field(64, ge=1, le=65536, description="Number of values in z.")
-    channels: tuple[Width, ...] = Field(
-        (32, 64, 128), min_length=1, description="Generator: features at each resolution, each half the last; layer widths for vectors."
-    )
-    discriminator_channels: tuple[Width, ...] = Field((), description="The same of the discriminator; [] for those of the generator.")
-    generator_norm: Literal["none", "batch", "group", "virtual"] = Field(
-        "batch", description="Normalisation in the generator: batch as in DCGAN; group or virtual, of one sample alone, go best with --ema."
-    )
-    reference: int = Field(32, ge=2, le=4096, description="Samples of the reference batch of virtual batch normalisation.")
-    discriminator_norm: Literal["none", "batch", "instance", "group"] = Field("none", description="Normalisation in the discriminator.")
-    spectral_norm: bool = Field(True, description="Divide every weight of the discriminator by its largest singular value.")
-    minibatch_kernels: int = Field(0, ge=0, le=1024, description="Kernels of minibatch discrimination (Salimans); 0 for none.")
+class GameConfig(medgen.Config):
+    """The game between generator and discriminator, with its remedies; the players' optimisers. For every adversarial family."""
 
     loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
         "non_saturating", description="What the players play for."
@@ -46,6 +33,8 @@ class GanConfig(medgen.Config):
     feature_matching: float = Field(0.0, ge=0, description="Weight of the distance between mean features of real and generated batches.")
     feature_distance: Literal["squared", "absolute"] = Field("squared", description="That distance: of the paper, or of its code.")
 
+    discriminator_norm: Literal["none", "batch", "instance", "group"] = Field("none", description="Normalisation in the discriminator.")
+    spectral_norm: bool = Field(True, description="Divide every weight of the discriminator by its largest singular value.")
     discriminator_steps: int = Field(1, ge=1, le=100, description="Updates of the discriminator per update of the generator.")
     generator_lr: float = Field(2e-4, gt=0, description="Learning rate of the generator, in the place of --lr.")
     discriminator_lr: float = Field(2e-4, gt=0, description="Learning rate of the discriminator, in the place of --lr.")
@@ -55,6 +44,29 @@ class GanConfig(medgen.Config):
         0.2, ge=0, lt=1, description="Share of the data's spread below which generated batches raise the collapse alarm; 0 for never."
     )
     on_collapse: Literal["warn", "stop"] = Field("warn", description="What the alarm does: a warning, or the end of the training too.")
+
+    @model_validator(mode="after")
+    def _check_game(self) -> Self:
+        if self.smoothing != 1 and self.loss in ("hinge", "wasserstein"):
+            raise ValueError(f"`smoothing` is for losses with targets; got {self.smoothing} with `loss` {self.loss}")
+        if self.gradient_penalty and self.discriminator_norm == "batch":
+            raise ValueError("`gradient_penalty` is of one sample at a time; use another `discriminator_norm` than batch")
+        return self
+
+
+class GanConfig(GameConfig):
+    """Generator, discriminator, and the game between them."""
+
+    latent_dim: int = Field(64, ge=1, le=65536, description="Number of values in z.")
+    channels: tuple[Width, ...] = Field(
+        (32, 64, 128), min_length=1, description="Generator: features at each resolution, each half the last; layer widths for vectors."
+    )
+    discriminator_channels: tuple[Width, ...] = Field((), description="The same of the discriminator; [] for those of the generator.")
+    generator_norm: Literal["none", "batch", "group", "virtual"] = Field(
+        "batch", description="Normalisation in the generator: batch as in DCGAN; group or virtual, of one sample alone, go best with --ema."
+    )
+    reference: int = Field(32, ge=2, le=4096, description="Samples of the reference batch of virtual batch normalisation.")
+    minibatch_kernels: int = Field(0, ge=0, le=1024, description="Kernels of minibatch discrimination (Salimans); 0 for none.")
     temperature: float = runtime_field(1.0, gt=0, le=10, description="Factor on z when sampling: less gives more typical samples.")
 
     @property
@@ -63,13 +75,9 @@ class GanConfig(medgen.Config):
         return self.discriminator_channels or self.channels
 
     @model_validator(mode="after")
-    def _check_game(self) -> Self:
-        if self.smoothing != 1 and self.loss in ("hinge", "wasserstein"):
-            raise ValueError(f"`smoothing` is for losses with targets; got {self.smoothing} with `loss` {self.loss}")
+    def _check_aim(self) -> Self:
         if self.adversarial == 0 and self.feature_matching == 0:
             raise ValueError("the generator needs `adversarial` or `feature_matching` above 0")
-        if self.gradient_penalty and self.discriminator_norm == "batch":
-            raise ValueError("`gradient_penalty` is of one sample at a time; use another `discriminator_norm` than batch")
         return self
 
 

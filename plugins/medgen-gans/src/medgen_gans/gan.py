@@ -8,7 +8,7 @@ Conditional Generative Adversarial Nets (Mirza, Osindero, 2014) | https://arxiv.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,15 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medgen.interfaces import Batch, Condition, Generator, Noise, Phase, Step
-from medgen.nn import ConditionEmbedding
-from medgen.nn.adversarial import CollapseAlarm, Discriminator, Game, InstanceNoise, Judgement, adversarial_loss, diversity, players
+from medgen.nn import ConditionEmbedding, Units
+from medgen.nn.adversarial import Discriminator, Judgement, diversity
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_gans.config import CganConfig, GanConfig
-from medgen_gans.network import GeneratorNet, centred
+from medgen_gans.game import Loss, make_game, players_of
+from medgen_gans.network import GeneratorNet
 
-__all__ = ["Adversarial", "Cgan", "Gan", "TwoPlayers", "make_game", "one_hot", "optimizer_of"]
-
-Loss = Callable[[Batch, Step], Mapping[str, Tensor]]
+__all__ = ["Adversarial", "Cgan", "Gan", "TwoPlayers", "one_hot"]
 
 _Z, _HIDE = 0, 2  # noise streams; a game draws from 8 on
 
@@ -55,6 +54,7 @@ class Adversarial(Generator):
     ) -> None:
         super().__init__(config, image_spec, conditions)
         self.output_range = image_spec.bounds
+        self.units = Units(image_spec)
         self.game = make_game(config)
         self.embedding = ConditionEmbedding(conditions, width, required=required)
         self.generator = GeneratorNet(
@@ -79,17 +79,12 @@ class Adversarial(Generator):
 
     def _players(self, discriminator_loss: Loss, generator_loss: Loss) -> list[Phase]:
         """Discriminator, then generator."""
-        config = self.config
-        return players(
+        return players_of(
+            self.config,
             discriminator=[self.discriminator, self.judged],
             generator=[self.generator, self.embedding],
             discriminator_loss=discriminator_loss,
             generator_loss=generator_loss,
-            steps=config.discriminator_steps,
-            clip=config.clip_weights,
-            discriminator_optimizer=optimizer_of(config, config.discriminator_lr),
-            generator_optimizer=optimizer_of(config, config.generator_lr),
-            alarm=CollapseAlarm(diversity=config.collapse_diversity, stop=config.on_collapse == "stop"),
         )
 
     def _drawn(self, condition: Condition, noise: Noise, temperature: float = 1.0) -> Tensor:
@@ -101,7 +96,7 @@ class Adversarial(Generator):
         return self.generator(z if embedding is None else torch.cat((z, embedding), 1))
 
     def _judge(self, x: Tensor, condition: Condition) -> Judgement:
-        return self.discriminator(centred(x, self.image_spec), self.judged(condition, len(x)))
+        return self.discriminator(self.units.to_net(x), self.judged(condition, len(x)))
 
 
 class TwoPlayers(Adversarial):
@@ -162,24 +157,6 @@ class Cgan(TwoPlayers):
             return condition
         keep = step.noise.uniform(stream=_HIDE) >= self.config.condition_dropout
         return Condition(condition.values, {name: condition.mask(name) & keep for name in condition.values})
-
-
-def make_game(config: GanConfig) -> Game:
-    """The game of a configuration."""
-    return Game(
-        loss=adversarial_loss(config.loss, target=config.smoothing),
-        adversarial=config.adversarial,
-        penalty=config.gradient_penalty,
-        r1=config.r1,
-        noise=InstanceNoise(config.instance_noise, config.noise_until) if config.instance_noise else None,
-        matching=config.feature_matching,
-        distance=config.feature_distance,
-    )
-
-
-def optimizer_of(config: GanConfig, lr: float) -> dict[str, Any]:
-    """Adam with a player's own rate."""
-    return {"lr": lr, "betas": config.adam_betas}
 
 
 def one_hot(x: Tensor, spec: ImageSpec) -> Tensor:

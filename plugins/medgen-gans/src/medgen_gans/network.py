@@ -1,4 +1,4 @@
-"""`GeneratorNet`: from z to an array in model units; and the units in which a discriminator sees it."""
+"""`GeneratorNet`: from z to an array in model units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medgen.nn import conv, level_shapes
 from medgen.nn.adversarial import VirtualBatchNorm, normalisation
 from medgen.registry import ImageSpec
 
-__all__ = ["GeneratorNet", "centred"]
+__all__ = ["GeneratorNet"]
 
 _TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _REFERENCE = 0x5EED  # seed of the reference batch
@@ -91,11 +91,3 @@ class _Double(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.net(x)[self._within]
         return h
-
-
-def centred(x: Tensor, spec: ImageSpec) -> Tensor:
-    """Values with bounds in [-1, 1], all others as they are."""
-    if spec.bounds is None:
-        return x
-    low, high = spec.bounds
-    return (x - 0.5 * (low + high)) * (2.0 / (high - low))

@@ -16,8 +16,8 @@ from medgen.nn import Encoder
 from medgen.nn.adversarial import Judgement, diversity
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_gans.config import VaeGanConfig
-from medgen_gans.gan import Adversarial, one_hot, optimizer_of
-from medgen_gans.network import centred
+from medgen_gans.game import optimizer_of
+from medgen_gans.gan import Adversarial, one_hot
 
 __all__ = ["VaeGan"]
 
@@ -65,7 +65,7 @@ class VaeGan(Adversarial, LatentModel):
         return self._generated(z, condition)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_var = self.encoder(centred(x, self.image_spec)).chunk(2, 1)
+        mean, log_var = self.encoder(self.units.to_net(x)).chunk(2, 1)
         return mean, 14.0 * torch.tanh(log_var / 14.0)
 
     def _latent(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,15 @@ from pydantic import Field, model_validator
 
 import medgen
 from medgen_diffusion.config import ChainConfig
+from medgen_gans.config import GameConfig, Width
 
-__all__ = ["DiffusionTranslationConfig", "RegressionConfig"]
+__all__ = ["DiffusionTranslationConfig", "JudgedConfig", "NetworkConfig", "PairedGanConfig", "Pix2pixConfig", "RegressionConfig"]
 
 Multiplier = Annotated[int, Field(ge=1, le=64)]
 
 
-class RegressionConfig(medgen.Config):
-    """A network from source to target, and what it minimises."""
+class NetworkConfig(medgen.Config):
+    """A network from source to target."""
 
     network: Literal["unet", "fcn"] = Field("unet", description="U-Net, or convolutions at full resolution without pooling (Nie).")
     width: int = Field(32, ge=1, le=4096, description="Features at full resolution.")
@@ -29,6 +30,16 @@ class RegressionConfig(medgen.Config):
     layers: int = Field(9, ge=1, le=64, description="fcn: convolutions; each sees one voxel further.")
     dropout: float = Field(0.0, ge=0, lt=1, description="unet: dropout within the blocks.")
     checkpointing: bool = Field(False, description="unet: compute activations again in the backward pass instead of keeping them.")
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Features at each resolution."""
+        return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+
+class RegressionConfig(NetworkConfig):
+    """A network from source to target, and what it minimises."""
+
     loss: Literal["l1", "l2", "relative_l1"] = Field(
         "l1", description="Error per voxel: |d|, d^2, or |d| where it is at least `threshold` of the target's value (medSynthesis)."
     )
@@ -41,11 +52,6 @@ class RegressionConfig(medgen.Config):
         False, description="Also predict each voxel's standard deviation, by the likelihood of a normal; translations can then be drawn."
     )
 
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Features at each resolution."""
-        return tuple(self.width * multiplier for multiplier in self.multipliers)
-
     @model_validator(mode="after")
     def _check_loss(self) -> Self:
         if self.uncertainty and self.loss != "l2":
@@ -53,6 +59,44 @@ class RegressionConfig(medgen.Config):
         if self.loss == "relative_l1" and self.weighting == "regions":
             raise ValueError("`loss` relative_l1 chooses voxels by itself and cannot be weighted by regions")
         return self
+
+
+class JudgedConfig(GameConfig):
+    """The discriminator of a translator, and the game."""
+
+    discriminator: Literal["patch", "image"] = Field("patch", description="Judges overlapping patches (PatchGAN), or whole images.")
+    discriminator_channels: tuple[Width, ...] = Field(
+        (32, 64, 128),
+        min_length=1,
+        description="Its features at each resolution; patches are 16, 34, 70 wide for 2, 3, 4 of them.",
+    )
+    scales: int = Field(1, ge=1, le=8, description="Discriminators, each on half the resolution of the one before.")
+    loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
+        "least_squares", description="What the players play for."
+    )
+    discriminator_norm: Literal["none", "batch", "instance", "group"] = Field("instance", description="Normalisation in the discriminator.")
+    spectral_norm: bool = Field(False, description="Divide every weight of the discriminator by its largest singular value.")
+
+
+class PairedGanConfig(NetworkConfig, JudgedConfig):
+    """A generator that has the true target of every source, and its discriminator."""
+
+    distance: Literal["l1", "l2"] = Field("l1", description="Error per voxel beside the game: |d|, or d^2 (context encoders).")
+    distance_weight: float = Field(100.0, ge=0, description="Its weight, lambda.")
+    gradient_weight: float = Field(0.0, ge=0, description="Weight of the gradient-difference loss (Nie).")
+    weighting: Literal["voxels", "regions"] = Field(
+        "voxels", description="Every voxel counts alike, or every region of the condition 'regions' whatever its size (Wei)."
+    )
+
+    @model_validator(mode="after")
+    def _check_aim(self) -> Self:
+        if self.adversarial == self.distance_weight == self.feature_matching == 0:
+            raise ValueError("the generator needs `adversarial`, `distance_weight` or `feature_matching` above 0")
+        return self
+
+
+class Pix2pixConfig(PairedGanConfig):
+    """Conditional GAN with an error per voxel."""
 
 
 class DiffusionTranslationConfig(ChainConfig):

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["gradient_difference", "region_mean", "relative_l1"]
+from medgen.errors import ConfigError
+from medgen.interfaces import Condition
+from medgen.registry import ConditionSpec
+
+__all__ = ["check_weighting", "gradient_difference", "region_mean", "relative_l1", "weighted_mean"]
+
+_REGIONS = "regions"
 
 
 def gradient_difference(real: Tensor, fake: Tensor) -> Tensor:
@@ -67,3 +75,20 @@ def region_mean(values: Tensor, regions: Tensor, present: Tensor | None = None) 
     count = has.sum(1)
     mean = (each * has).sum(1) / count.clamp(min=1)
     return torch.where(count > 0, mean, flat.mean(1))
+
+
+def weighted_mean(each: Tensor, condition: Condition, weighting: str) -> Tensor:
+    """Errors [B, C, *S] -> [B]: of all voxels alike ("voxels"), or of the regions of the condition alike ("regions", see `region_mean`)."""
+    if weighting == "voxels" or _REGIONS not in condition:
+        return each.flatten(1).mean(1)
+    return region_mean(each, condition.values[_REGIONS], condition.mask(_REGIONS))
+
+
+def check_weighting(weighting: str, conditions: Sequence[ConditionSpec]) -> None:
+    """That there are regions where losses are weighted by them.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if weighting == _REGIONS and all(spec.name != _REGIONS for spec in conditions):
+        raise ConfigError("`weighting` regions needs data with the condition 'regions'; see the data option `regions`.")

@@ -12,9 +12,9 @@ from medgen.errors import ConfigError
 from medgen.interfaces import Condition
 from medgen.nn import ConditionImages, UNet, conv, group_norm
 from medgen.registry import ConditionSpec, ImageSpec
-from medgen_translation.config import RegressionConfig
+from medgen_translation.config import NetworkConfig
 
-__all__ = ["FCN", "SourceNet", "Units", "required"]
+__all__ = ["FCN", "SourceNet", "required"]
 
 
 class FCN(nn.Module):
@@ -45,29 +45,30 @@ class FCN(nn.Module):
 
 
 class SourceNet(nn.Module):
-    """The source of a batch -> [B, outputs * C', *S], in units in which bounded data lie in [-1, 1].
+    """The source of a batch, and further images -> [B, outputs * C', *S], in units in which bounded data lie in [-1, 1].
 
     Args:
         config: its size.
         image_spec: of the target.
         source: the slot.
         outputs: arrays of the target's channels.
+        further: channels of further images, given to `forward` in the same units.
 
     Raises:
         ConfigError: a source on another grid.
     """
 
-    def __init__(self, config: RegressionConfig, image_spec: ImageSpec, source: ConditionSpec, *, outputs: int = 1) -> None:
+    def __init__(self, config: NetworkConfig, image_spec: ImageSpec, source: ConditionSpec, *, outputs: int = 1, further: int = 0) -> None:
         super().__init__()
         if source.image is None or source.image.shape != image_spec.shape:
             raise ConfigError(f"the source must lie on the grid {image_spec.shape} of the target; got {source.image}.")
         self.images = ConditionImages([source], image_spec.shape, required=["source"])
-        channels, out = self.images.channels, outputs * image_spec.channels
+        self.in_channels, out = self.images.channels + further, outputs * image_spec.channels
         if config.network == "fcn":
-            self.net: nn.Module = FCN(image_spec.dim, channels, out, config.width, config.layers)
+            self.net: nn.Module = FCN(image_spec.dim, self.in_channels, out, config.width, config.layers)
         else:
             self.net = UNet(
-                channels,
+                self.in_channels,
                 out,
                 image_spec.shape,
                 config.channels,
@@ -77,42 +78,18 @@ class SourceNet(nn.Module):
                 checkpointing=config.checkpointing,
             )
 
-    def forward(self, condition: Condition) -> Tensor:
+    def forward(self, condition: Condition, further: Tensor | None = None) -> Tensor:
         """Of the slot "source"."""
-        x = condition.values["source"]
-        images = self.images(condition, x)
-        assert images is not None
+        x = self.seen(condition, further)
         if isinstance(self.net, UNet):  # a U-Net of diffusion at a time that stands still
-            return self.net(images, torch.zeros(len(x), dtype=torch.int64, device=x.device))
-        return self.net(images)
+            return self.net(x, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        return self.net(x)
 
-
-class Units:
-    """Between model units of the target and those of the network: [-1, 1] where the target has bounds, else the same.
-
-    Args:
-        spec: of the target.
-
-    >>> units = Units(ImageSpec(channels=1, shape=(2,)))
-    >>> units.to_net(torch.tensor([0.0, 1.0])).tolist(), units.to_model(torch.tensor([-1.0, 3.0])).tolist()
-    ([-1.0, 1.0], [0.0, 2.0])
-    """
-
-    def __init__(self, spec: ImageSpec) -> None:
-        low, high = spec.bounds or (-1.0, 1.0)
-        self.mean, self.scale, self.bounds = (low + high) / 2, (high - low) / 2, spec.bounds
-
-    def to_net(self, x: Tensor) -> Tensor:
-        """Model units to the network's."""
-        return (x - self.mean) / self.scale
-
-    def to_model(self, u: Tensor) -> Tensor:
-        """The inverse, unbounded."""
-        return self.mean + self.scale * u
-
-    def bounded(self, x: Tensor) -> Tensor:
-        """Model units, within their bounds."""
-        return x if self.bounds is None else x.clamp(*self.bounds)
+    def seen(self, condition: Condition, further: Tensor | None = None) -> Tensor:
+        """What goes in: source and further images, [B, in_channels, *S]."""
+        images = self.images(condition, condition.values["source"])
+        assert images is not None
+        return images if further is None else torch.cat((images, further.to(images.dtype)), 1)
 
 
 def required(conditions: Sequence[ConditionSpec], name: str) -> ConditionSpec:

@@ -33,6 +33,16 @@ _PALETTE = medgen.Reference(
     title="Palette: Image-to-Image Diffusion Models", authors="C. Saharia et al.", year=2022, url="https://arxiv.org/abs/2111.05826"
 )
 
+_PIX2PIX = medgen.Reference(
+    title="Image-to-Image Translation with Conditional Adversarial Networks",
+    authors="P. Isola, J.-Y. Zhu, T. Zhou, A. A. Efros",
+    year=2017,
+    url="https://arxiv.org/abs/1611.07004",
+)
+_PATHAK = medgen.Reference(
+    title="Context Encoders: Feature Learning by Inpainting", authors="D. Pathak et al.", year=2016, url="https://arxiv.org/abs/1604.07379"
+)
+
 _SOURCE = medgen.ConditionSlot(name="source", kind="image", required=True)
 _REGIONS = medgen.ConditionSlot(name="regions", kind="image")
 _DIMS = (1, 2, 3)
@@ -40,7 +50,7 @@ _DIMS = (1, 2, 3)
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """regression, diffusion_translation."""
+    """regression, pix2pix, diffusion_translation."""
     yield medgen.FamilySpec(
         name="regression",
         interfaces=("translator",),
@@ -50,6 +60,16 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         tiny={"width": 8, "multipliers": [1, 2]},
         summary="One image from another by a U-Net or a network without pooling, without an adversary: the baseline of every translator",
         references=(_UNET, _NIE, _KENDALL),
+    )
+    yield medgen.FamilySpec(
+        name="pix2pix",
+        interfaces=("translator",),
+        model="medgen_translation.pix2pix:Pix2pix",
+        config="medgen_translation.config:Pix2pixConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8]},
+        summary="Conditional GAN with an error per voxel: U-Net, discriminator of patches or of whole images, L1 or L2",
+        references=(_PIX2PIX, _PATHAK, _UNET),
     )
     yield medgen.FamilySpec(
         name="diffusion_translation",

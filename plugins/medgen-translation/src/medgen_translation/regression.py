@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from medgen.errors import ConfigError
 from medgen.interfaces import Batch, Condition, Noise, Phase, Step, Translator
+from medgen.nn import Units
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_translation.config import RegressionConfig
-from medgen_translation.losses import gradient_difference, region_mean, relative_l1
-from medgen_translation.networks import SourceNet, Units, required
+from medgen_translation.losses import check_weighting, gradient_difference, relative_l1, weighted_mean
+from medgen_translation.networks import SourceNet, required
 
 __all__ = ["Regression"]
 
@@ -34,8 +34,7 @@ class Regression(Translator):
 
     def __init__(self, config: RegressionConfig, image_spec: ImageSpec, conditions: Sequence[ConditionSpec] = ()) -> None:
         super().__init__(config, image_spec, conditions)
-        if config.weighting == "regions" and self.condition_spec("regions") is None:
-            raise ConfigError("`weighting` regions needs data with the condition 'regions'; see the data option `regions`.")
+        check_weighting(config.weighting, conditions)
         self.output_range = image_spec.bounds
         self.stochastic = config.uncertainty
         self.units = Units(image_spec)
@@ -57,17 +56,11 @@ class Regression(Translator):
             each = error if config.loss == "l1" else error.square()
             if log_variance is not None:
                 each = 0.5 * (each * (-log_variance).exp() + log_variance)
-            loss = self._weighted(each, batch.condition).mean()
+            loss = weighted_mean(each, batch.condition, config.weighting).mean()
         if config.gradient_weight:
             values["gradient_difference"] = gradient_difference(y, mean)
             loss = loss + config.gradient_weight * values["gradient_difference"]
         return {"loss": loss, **{name: value.detach() for name, value in values.items()}}
-
-    def _weighted(self, each: Tensor, condition: Condition) -> Tensor:
-        """[B]."""
-        if self.config.weighting == "voxels" or "regions" not in condition:
-            return each.flatten(1).mean(1)
-        return region_mean(each, condition.values["regions"], condition.mask("regions"))
 
     def _predicted(self, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance, in units of the network."""
