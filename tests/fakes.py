@@ -127,3 +127,8 @@ def forget() -> None:
     """Drop imported fake modules, so that the next test's are its own."""
     for name in [name for name in sys.modules if name.startswith("fake_")]:
         del sys.modules[name]
+
+
+def states(host):
+    """State of each distribution."""
+    return {status.distribution: status.state for status in host.plugins}
