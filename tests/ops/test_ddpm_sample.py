@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from ops.gaussian_oracle import BAR, MEAN, SD, oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.gaussian_oracle import BAR, MEAN, SD, oracle
 
 from medgen.errors import ConfigError
 from medgen.maths import alpha_bars, cosine_betas, kept_steps

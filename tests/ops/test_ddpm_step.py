@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from ops.ddpm_step_cases import BAR, TOLERANCE, VARIANCES, by_hand, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.ddpm_step_cases import BAR, TOLERANCE, VARIANCES, by_hand, draw
 
 from medgen.errors import ConfigError
 from medgen.maths import alpha_bars, cosine_betas, kept_steps, linear_betas
