@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from medgen.registry.config import Config
     from medgen.runs import Run
 
-__all__ = ["add_input", "add_run", "open_run", "pairs", "parse_run", "progress_bar"]
+__all__ = ["add_evaluation", "add_input", "add_run", "evaluation_options", "open_run", "pairs", "parse_run", "progress_bar"]
 
 _MODEL = "--model."
+_EVALUATION = (
+    "n", "split", "limit", "metrics", "extractor", "resize", "importance_samples", "bootstrap", "seed", "draws", "segmenter",
+)  # fmt: skip
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +86,26 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         "data", nargs="?", metavar="DATA", help="file or folder, read as the training data was; without it a split of that data"
     )
     parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="split of the run's own data (default val)")
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """The options of `medgen.evaluate`."""
+    parser.add_argument("-n", type=int, help="generated samples (default: as many as real ones)")
+    parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="real samples to compare with (default val)")
+    parser.add_argument("--limit", type=int, default=1000, help="real samples at most (default 1000)")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all that fit (`medgen list --metrics`)")
+    parser.add_argument("--extractor", help="shipped name, TorchScript file, or package.module:callable")
+    parser.add_argument("--resize", type=int, nargs="+", metavar="SIZE", help="spatial size before features are taken")
+    parser.add_argument("--importance_samples", type=int, default=1, help="of the log-density (default 1: the ELBO)")
+    parser.add_argument("--bootstrap", type=int, default=200, help="resamples of the intervals (default 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and intervals (default 0)")
+    parser.add_argument("--draws", type=int, default=1, help="translations of a stochastic translator, whose mean is judged (default 1)")
+    parser.add_argument("--segmenter", help="package.module:function that finds lesions in targets and translations")
+
+
+def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Those options, as `medgen.evaluate` takes them."""
+    return {name: getattr(options, name) for name in _EVALUATION}
 
 
 def pairs(words: list[str] | None) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Metrics with recipes and intervals. The functions on arrays are here; each metric's own module has its formula."""
 
 from medgen.evaluation.bootstrap import bootstrap_mean, subsample
+from medgen.evaluation.comparison import Compared, Comparison, compare
 from medgen.evaluation.distances import nearest
 from medgen.evaluation.distribution import mmd_permutation_test
 from medgen.evaluation.features import Extractor, extract
@@ -17,12 +18,15 @@ from medgen.evaluation.table import load_scores, load_subjects, render, rich_tab
 from medgen.evaluation.verb import evaluate
 
 __all__ = [
+    "Compared",
+    "Comparison",
     "Extractor",
     "LesionChanges",
     "MetricPlan",
     "Score",
     "SubjectTable",
     "bootstrap_mean",
+    "compare",
     "contrast_ratio",
     "demyelination_dice",
     "dice",

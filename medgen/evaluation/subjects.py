@@ -18,7 +18,7 @@ from medgen.evaluation.paired import Range
 from medgen.evaluation.regions import contrast_ratio, dice, region_discrepancy
 from medgen.evaluation.ssim import TAPS, ssim
 
-__all__ = ["Segment", "SubjectTable", "subject_table"]
+__all__ = ["Segment", "SubjectTable", "aligned", "subject_table"]
 
 Segment = Callable[[Tensor, Tensor | None], Tensor]
 """(images [B, C, *S] in stored units, regions [B, 1, *S] or None) -> bool [B, 1, *S]."""
@@ -57,9 +57,7 @@ class SubjectTable:
         return [("subject", *self.columns), *body, *((name, *map(_figure, line)) for name, line in self.summary().items())]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return aligned(self.rows())
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` inverts it."""
@@ -71,6 +69,17 @@ class SubjectTable:
         """Inverse of `to_json`."""
         values = np.array([[math.nan if v is None else v for v in line] for line in value["values"]], np.float64)
         return cls(tuple(value["columns"]), tuple(value["subjects"]), values.reshape(-1, len(value["columns"])), value["recipe"])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text, every column as wide as its widest cell.
+
+    >>> print(aligned([("metric", "value"), ("mae", "0.5")]))
+    metric  value
+    mae     0.5
+    """
+    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _figure(value: float) -> str:

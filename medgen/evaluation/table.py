@@ -10,7 +10,7 @@ from typing import Any
 
 from medgen.errors import DataError
 from medgen.evaluation.score import Score
-from medgen.evaluation.subjects import SubjectTable
+from medgen.evaluation.subjects import SubjectTable, aligned
 from medgen.files import write_json
 from medgen.registry import require
 
@@ -33,9 +33,7 @@ def render(scores: Sequence[Score], *, recipes: bool = True) -> str:
     all: value_range=[0, 1]
     """
     rows = [_COLUMNS, *(_cells(score) for score in scores)]
-    widths = [max(len(row[c]) for row in rows) for c in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, *_notes(scores), *(recipe_lines(scores) if recipes else [])])
+    return "\n".join([aligned(rows), *_notes(scores), *(recipe_lines(scores) if recipes else [])])
 
 
 def rich_table(scores: Sequence[Score], *, title: str = "") -> Any:
@@ -90,9 +88,16 @@ def _words(recipe: Mapping[str, Any]) -> str:
     return "; ".join(f"{key}={value}" for key, value in recipe.items())
 
 
-def save_scores(scores: Sequence[Score], path: str | os.PathLike[str], *, subjects: SubjectTable | None = None) -> None:
-    """Write scores, and figures by subject, as JSON, atomically."""
-    more = {} if subjects is None else {"subjects": subjects.to_json()}
+def save_scores(
+    scores: Sequence[Score],
+    path: str | os.PathLike[str],
+    *,
+    subjects: SubjectTable | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write scores, figures by subject, and what they are of (`medgen.evaluation.origin`), as JSON, atomically."""
+    more: dict[str, Any] = {} if subjects is None else {"subjects": subjects.to_json()}
+    more |= {} if origin is None else {"of": dict(origin)}
     write_json(path, {"schema": _SCHEMA, "scores": [score.to_json() for score in scores], **more})
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medgen.data import Dataset, open_data, to_stored
 from medgen.data.samples import Array
 from medgen.errors import RunError
+from medgen.evaluation.origin import truth_of
 from medgen.evaluation.paired import Range
 from medgen.evaluation.ssim import TAPS
 from medgen.interfaces import Condition
@@ -19,7 +21,7 @@ from medgen.registry import ImageSpec
 from medgen.runs import Run, Work
 from medgen.runs.translate import spread_spec, translate_samples, translator_of
 
-__all__ = ["Translated", "translated"]
+__all__ = ["Translated", "held_out", "translated"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Translated:
         names: of the regions.
         subjects: of the samples.
         spec: of the target.
+        truth: SHA-256 of what the targets and regions are in the data (`truth_of`).
     """
 
     real: Tensor
@@ -42,6 +45,7 @@ class Translated:
     names: tuple[str, ...]
     subjects: tuple[str, ...]
     spec: ImageSpec
+    truth: str
 
     @property
     def value_range(self) -> Range:
@@ -57,21 +61,23 @@ class Translated:
 
 
 def translated(
-    run: Run, split: str, limit: int, *, draws: int = 1, seed: int = 0, progress: Callable[[int], None] | None = None
+    run: Run,
+    split: str,
+    limit: int,
+    *,
+    places: Sequence[int] | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> Translated:
-    """Translate up to `limit` samples of a split; a model of patches translates whole samples, in tiles.
+    """Translate up to `limit` samples of a split, or those at some places in it; a model of patches translates whole samples, in tiles.
 
     Raises:
         RunError: the split is empty, or its sources belong to other subjects than its targets.
     """
-    model, options = translator_of(run), run.config.data_options
-    if options.get("pairing") == "unpaired":
-        raise RunError(f"the data of {run.path} is not paired, so that there is no truth to compare translations with.")
-    data = run.dataset if options.get("patch") is None else _whole(run)
-    rows = data.splits.get(split)
-    if rows is None or not len(rows):
-        raise RunError(f"the data of {run.path} has no samples in split {split!r}; it has {[k for k, v in data.splits.items() if len(v)]}.")
-    rows = rows[:limit]
+    model = translator_of(run)
+    data, rows = held_out(run, split)
+    rows = rows[:limit] if places is None else rows[np.asarray(places, np.int64)]
 
     def fetch(start: int, stop: int) -> tuple[Tensor, Condition]:
         batch = model.select(data.fetch(rows[start:stop]))
@@ -93,7 +99,24 @@ def translated(
         _names(data),
         owners,
         spec,
+        truth_of(data, rows),
     )
+
+
+def held_out(run: Run, split: str) -> tuple[Dataset, Array]:
+    """Whole samples of a translator's own data, and the numbers of those in a split.
+
+    Raises:
+        RunError: as `translated`.
+    """
+    options = run.config.data_options
+    if options.get("pairing") == "unpaired":
+        raise RunError(f"the data of {run.path} is not paired, so that there is no truth to compare translations with.")
+    data = run.dataset if options.get("patch") is None else _whole(run)
+    rows = data.splits.get(split)
+    if rows is None or not len(rows):
+        raise RunError(f"the data of {run.path} has no samples in split {split!r}; it has {[k for k, v in data.splits.items() if len(v)]}.")
+    return data, rows
 
 
 def _whole(run: Run) -> Dataset:

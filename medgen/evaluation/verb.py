@@ -14,6 +14,7 @@ from medgen.evaluation.features import RANDOM_CONV, Extractor
 from medgen.evaluation.latents import evaluate_latents
 from medgen.evaluation.lookup import Metric
 from medgen.evaluation.measure import evaluate_density, evaluate_pairs
+from medgen.evaluation.origin import origin_of, truth_of
 from medgen.evaluation.score import Score
 from medgen.evaluation.sets import DISTRIBUTION, RECOGNITION, evaluate_sets
 from medgen.evaluation.subjects import Segment, SubjectTable, subject_table
@@ -72,6 +73,19 @@ def evaluate(
             f"`n`, `limit`, `importance_samples` and `draws` must be at least 1, `bootstrap` at least 0; got {n}, {limit}, "
             f"{importance_samples}, {draws}, {bootstrap}."
         )
+    asked = {
+        "n": n,
+        "split": split,
+        "limit": limit,
+        "metrics": metrics,
+        "extractor": extractor,
+        "resize": resize,
+        "importance_samples": importance_samples,
+        "bootstrap": bootstrap,
+        "seed": seed,
+        "draws": draws,
+        "segmenter": segmenter,
+    }
     dataset, rows = inputs(run, None, split)
     rows = rows[:limit]
     count = n or len(rows)
@@ -82,17 +96,18 @@ def evaluate(
         "density": {"split": split, "importance_samples": importance_samples},
     }
     scores: list[Score] = []
-    table: SubjectTable | None = None
+    table, truth = None, ""
     if isinstance(run.model, Translator) and "paired" in chosen:
         found = translated(run, split, limit, draws=draws, seed=seed, progress=progress)
         scores += _translations(found, chosen.pop("paired"), draws, seed=seed, bootstrap=bootstrap)
-        table = _by_subject(found, segmenter)
+        table, truth = _by_subject(found, segmenter), found.truth
     for kind, names in chosen.items():
         options = {"metrics": names, "bootstrap": bootstrap, "seed": seed, **more.get(kind, {})}
         scores += parts[kind](run, dataset, rows, progress or (lambda _done: None), **options)  # type: ignore[operator]
     if run.overrides:
         scores = [replace(score, recipe={**score.recipe, "overrides": run.overrides}) for score in scores]
-    save_scores(scores, run.path / "evaluation.json", subjects=table)
+    origin = {**origin_of(run, asked), "truth": truth or truth_of(dataset, rows)}
+    save_scores(scores, run.path / "evaluation.json", subjects=table, origin=origin)
     return scores
 
 
