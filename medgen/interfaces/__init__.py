@@ -7,6 +7,7 @@ from medgen.interfaces.attributes import FollowsAttributes
 from medgen.interfaces.batch import Batch, Step
 from medgen.interfaces.bound import DecomposesBound
 from medgen.interfaces.condition import Condition, check_condition
+from medgen.interfaces.cycle import Cycles
 from medgen.interfaces.inpaint import Inpainter
 from medgen.interfaces.model import DensityModel, Generator, LatentModel, Model, Translator, evaluating
 from medgen.interfaces.noise import Noise, as_noise
@@ -17,6 +18,7 @@ __all__ = [
     "Batch",
     "ChoosesArithmetic",
     "Condition",
+    "Cycles",
     "DecomposesBound",
     "DensityModel",
     "FollowsAttributes",

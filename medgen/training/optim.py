@@ -51,10 +51,14 @@ def _one_pass(parameters: Sequence[Tensor], precision: str) -> dict[str, bool]:
 
 
 def lr_factor(step: int, total: int, *, schedule: str, warmup: int) -> float:
-    """Factor on the peak learning rate at `step` of `total`: linear warm-up, then constant, half a cosine to 0, or a line to 0.
+    """Factor on the peak learning rate at `step` of `total`: linear warm-up, then constant, half a cosine to 0, a line to 0, or constant and then a line.
+
+    constant_linear is constant for half of the steps after warm-up and then falls on a line to 0 (CycleGAN).
 
     >>> [round(lr_factor(s, 100, schedule="cosine", warmup=10), 3) for s in (0, 4, 9, 54, 99)]
     [0.1, 0.5, 1.0, 0.5, 0.0]
+    >>> [round(lr_factor(s, 100, schedule="constant_linear", warmup=0), 3) for s in (0, 49, 74, 99)]
+    [1.0, 1.0, 0.5, 0.0]
     """
     warmup = min(warmup, total // 10)
     if step < warmup:
@@ -62,4 +66,6 @@ def lr_factor(step: int, total: int, *, schedule: str, warmup: int) -> float:
     progress = (step - warmup + 1) / max(1, total - warmup)
     if schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
+    if schedule == "constant_linear":
+        return min(1.0, 2.0 * (1.0 - progress))
     return 1.0 - progress if schedule == "linear" else 1.0

@@ -13,6 +13,7 @@ from medgen.nn.adversarial.regularisers import (
 )
 from medgen.nn.adversarial.remedies import (
     FeatureDistance,
+    ImagePool,
     InstanceNoise,
     MinibatchDiscrimination,
     VirtualBatchNorm,
@@ -27,6 +28,7 @@ __all__ = [
     "Discriminator",
     "FeatureDistance",
     "Game",
+    "ImagePool",
     "InstanceNoise",
     "Judgement",
     "LossName",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medgen.interfaces import Noise
 
-__all__ = ["FeatureDistance", "InstanceNoise", "MinibatchDiscrimination", "VirtualBatchNorm", "diversity", "feature_matching"]
+__all__ = ["FeatureDistance", "ImagePool", "InstanceNoise", "MinibatchDiscrimination", "VirtualBatchNorm", "diversity", "feature_matching"]
 
 FeatureDistance = Literal["squared", "absolute", "paired"]
 
@@ -94,6 +94,58 @@ class MinibatchDiscrimination(nn.Module):
         m = (f @ self.weight).view(len(f), self.kernels, self.width)
         alike = torch.exp(-(m[:, None] - m[None]).abs().sum(3))
         return torch.cat((f, alike.sum(1) - 1.0 + self.bias), 1)  # less the pair of a sample with itself, which is 1
+
+
+class ImagePool(nn.Module):
+    """A history of generated samples, from which a discriminator sees half: it does not forget what the generator has left behind.
+
+    Until `capacity` samples are stored, each is stored and given back. From then on each row, with probability 1/2, takes the place of a
+    stored sample, which is given back instead; else the row itself is given back. The rows of one batch take different places, and a batch
+    that still fills the pool takes none.
+    Paper: Learning from Simulated and Unsupervised Images through Adversarial Training (Shrivastava et al., 2017) |
+    https://arxiv.org/abs/1612.07828
+
+    What is stored is part of the state dict, and every choice comes from the noise, so that a resumed training goes on to the bit. On
+    several devices all see the pool of the first.
+
+    Args:
+        capacity: K; 0 gives every sample back as it is.
+        size: (C, *S) of a sample.
+
+    >>> pool, noise = ImagePool(2, (1,)), Noise.of(0, range(2))
+    >>> pool(torch.tensor([[1.0], [2.0]]), noise).tolist(), sorted(pool.images.flatten().tolist())
+    ([[1.0], [2.0]], [1.0, 2.0])
+    """
+
+    images: Tensor
+    count: Tensor
+
+    def __init__(self, capacity: int, size: Sequence[int]) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.register_buffer("images", torch.zeros(capacity, *size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, noise: Noise, stream: int = 0) -> Tensor:
+        """[B, C, *S] -> what the discriminator is shown, [B, C, *S], without gradients; draws from `stream` and the one after it."""
+        x, n = x.detach(), min(len(x), self.capacity)
+        if n == 0:
+            return x
+        row = torch.arange(n, device=x.device)
+        full = self.count == self.capacity
+        any_order = noise[:1].uniform(self.capacity, stream=stream)[0].argsort()
+        place = torch.where(full, any_order[:n], (self.count + row) % self.capacity)
+        swapped = full & (noise[:n].uniform(stream=stream + 1) < 0.5)
+        stored = swapped | (self.count + row < self.capacity)
+        before, shape = self.images[place], (-1, *[1] * (x.dim() - 1))
+        self.images[place] = torch.where(stored.view(shape), x[:n].to(before.dtype), before)
+        self.count.copy_((self.count + n).clamp(max=self.capacity))
+        return torch.cat((torch.where(swapped.view(shape), before.to(x.dtype), x[:n]), x[n:]))
+
+    def extra_repr(self) -> str:
+        """Shown by repr."""
+        return f"capacity={self.capacity}"
 
 
 class VirtualBatchNorm(nn.Module):

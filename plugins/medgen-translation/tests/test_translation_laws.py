@@ -19,6 +19,11 @@ class TestPix2pix(FamilySuite):
     golden = GOLDEN
 
 
+class TestCycleGan(FamilySuite):
+    family = "cyclegan"
+    golden = GOLDEN
+
+
 class TestDiffusionTranslation(FamilySuite):
     family = "diffusion_translation"
     golden = GOLDEN

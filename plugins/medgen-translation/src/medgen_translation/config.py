@@ -10,7 +10,15 @@ import medgen
 from medgen_diffusion.config import ChainConfig
 from medgen_gans.config import GameConfig, Width
 
-__all__ = ["DiffusionTranslationConfig", "JudgedConfig", "NetworkConfig", "PairedGanConfig", "Pix2pixConfig", "RegressionConfig"]
+__all__ = [
+    "CycleGanConfig",
+    "DiffusionTranslationConfig",
+    "JudgedConfig",
+    "NetworkConfig",
+    "PairedGanConfig",
+    "Pix2pixConfig",
+    "RegressionConfig",
+]
 
 Multiplier = Annotated[int, Field(ge=1, le=64)]
 
@@ -18,16 +26,19 @@ Multiplier = Annotated[int, Field(ge=1, le=64)]
 class NetworkConfig(medgen.Config):
     """A network from source to target."""
 
-    network: Literal["unet", "fcn"] = Field("unet", description="U-Net, or convolutions at full resolution without pooling (Nie).")
+    network: Literal["unet", "fcn", "resnet"] = Field(
+        "unet", description="U-Net, convolutions at full resolution without pooling (Nie), or down, residual blocks, up (CycleGAN)."
+    )
     width: int = Field(32, ge=1, le=4096, description="Features at full resolution.")
     multipliers: tuple[Multiplier, ...] = Field(
-        (1, 2, 4), min_length=1, description="unet: features at each resolution, each half the last, over `width`."
+        (1, 2, 4), min_length=1, description="unet, resnet: features at each resolution, each half the last, over `width`."
     )
     blocks: int = Field(1, ge=1, le=32, description="unet: residual blocks per resolution.")
     attention: tuple[int, ...] = Field(
         (), description="unet: resolutions with self-attention: 0 the full one, -1 the lowest; time grows with voxels squared."
     )
     layers: int = Field(9, ge=1, le=64, description="fcn: convolutions; each sees one voxel further.")
+    residual_blocks: int = Field(9, ge=1, le=64, description="resnet: residual blocks at the lowest resolution; 9 for 256 x 256 (CycleGAN).")
     dropout: float = Field(0.0, ge=0, lt=1, description="unet: dropout within the blocks.")
     checkpointing: bool = Field(False, description="unet: compute activations again in the backward pass instead of keeping them.")
 
@@ -97,6 +108,25 @@ class PairedGanConfig(NetworkConfig, JudgedConfig):
 
 class Pix2pixConfig(PairedGanConfig):
     """Conditional GAN with an error per voxel."""
+
+
+class CycleGanConfig(NetworkConfig, JudgedConfig):
+    """Two generators, there and back, and a discriminator for either side."""
+
+    adversarial: float = Field(2.0, ge=0, description="Weight of the game in the generators' loss: 2 makes least squares (D(G(x)) - 1)^2.")
+    cycle_weight: float = Field(10.0, ge=0, description="Weight of |F(G(x)) - x| + |G(F(y)) - y|, lambda.")
+    identity: float = Field(
+        0.0, ge=0, description="Weight of |G(y) - y| + |F(x) - x|, as a share of `cycle_weight`; 0.5 where intensities are to stay."
+    )
+    pool: int = Field(50, ge=0, le=4096, description="Translations kept on either side, of which the discriminators see half; 0 for none.")
+
+    @model_validator(mode="after")
+    def _check_aim(self) -> Self:
+        if self.adversarial == self.feature_matching == 0:
+            raise ValueError("without pairs the generators learn from the game alone and need `adversarial` or `feature_matching` above 0")
+        if self.identity and not self.cycle_weight:
+            raise ValueError("`identity` is a share of `cycle_weight`, which is 0")
+        return self
 
 
 class DiffusionTranslationConfig(ChainConfig):

@@ -42,6 +42,18 @@ _PIX2PIX = medgen.Reference(
 _PATHAK = medgen.Reference(
     title="Context Encoders: Feature Learning by Inpainting", authors="D. Pathak et al.", year=2016, url="https://arxiv.org/abs/1604.07379"
 )
+_ZHU = medgen.Reference(
+    title="Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks",
+    authors="J.-Y. Zhu, T. Park, P. Isola, A. A. Efros",
+    year=2017,
+    url="https://arxiv.org/abs/1703.10593",
+)
+_WOLTERINK = medgen.Reference(
+    title="Deep MR to CT Synthesis using Unpaired Data",
+    authors="J. M. Wolterink, A. M. Dinkla, M. H. F. Savenije, P. R. Seevinck, C. A. T. van den Berg, I. Isgum",
+    year=2017,
+    url="https://arxiv.org/abs/1708.01155",
+)
 
 _SOURCE = medgen.ConditionSlot(name="source", kind="image", required=True)
 _REGIONS = medgen.ConditionSlot(name="regions", kind="image")
@@ -50,7 +62,7 @@ _DIMS = (1, 2, 3)
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """regression, pix2pix, diffusion_translation."""
+    """regression, pix2pix, cyclegan, diffusion_translation."""
     yield medgen.FamilySpec(
         name="regression",
         interfaces=("translator",),
@@ -70,6 +82,16 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8]},
         summary="Conditional GAN with an error per voxel: U-Net, discriminator of patches or of whole images, L1 or L2",
         references=(_PIX2PIX, _PATHAK, _UNET),
+    )
+    yield medgen.FamilySpec(
+        name="cyclegan",
+        interfaces=("translator",),
+        model="medgen_translation.cyclegan:CycleGan",
+        config="medgen_translation.config:CycleGanConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE,), training="unpaired"),
+        tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8], "pool": 16},
+        summary="Two translators, there and back, learned from images that are not paired; where they do not close, the cycle map shows",
+        references=(_ZHU, _WOLTERINK),
     )
     yield medgen.FamilySpec(
         name="diffusion_translation",
