@@ -33,7 +33,8 @@ class TrainConfig(Config):
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of Adam's moments.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     schedule: Literal["constant", "cosine", "linear", "constant_linear"] = Field(
-        "cosine", description="Learning rate from the end of warm-up to the last step; constant_linear is constant for half, then falls to 0."
+        "cosine",
+        description="Learning rate from the end of warm-up to the last step; constant_linear is constant for half, then falls to 0.",
     )
     warmup: int = Field(100, ge=0, description="Steps over which the learning rate rises from 0 (at most a tenth of all steps).")
     clip: float = Field(10.0, ge=0, description="Largest norm of a phase's gradient; 0 does not clip.")

@@ -51,7 +51,7 @@ def _one_pass(parameters: Sequence[Tensor], precision: str) -> dict[str, bool]:
 
 
 def lr_factor(step: int, total: int, *, schedule: str, warmup: int) -> float:
-    """Factor on the peak learning rate at `step` of `total`: linear warm-up, then constant, half a cosine to 0, a line to 0, or constant and then a line.
+    """Factor on the peak learning rate at `step` of `total`: linear warm-up, then constant, half a cosine or a line to 0.
 
     constant_linear is constant for half of the steps after warm-up and then falls on a line to 0 (CycleGAN).
 

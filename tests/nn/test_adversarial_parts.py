@@ -17,6 +17,7 @@ from medgen.nn.adversarial import (
     CollapseAlarm,
     Discriminator,
     Game,
+    ImagePool,
     InstanceNoise,
     Judgement,
     MinibatchDiscrimination,
@@ -284,3 +285,53 @@ def test_the_example_of_the_docs():
         said["loss"].backward()
         assert all(p.grad is not None for p in phase.parameters)
     assert said["l1"] > 0
+
+
+def test_a_pool_fills_then_swaps_half():
+    pool = ImagePool(8, (1,))
+    shown, inside = [], []
+    for k in range(400):
+        x = torch.arange(4.0).view(4, 1) + 4 * k
+        got = pool(x, Noise(0, torch.arange(4) + 4 * k))
+        if k < 2:
+            assert torch.equal(got, x)
+            continue
+        new = got == x
+        shown.append(float(new.float().mean()))
+        assert got.unique().numel() == 4  # every row takes another place
+        assert (got[~new] < 4 * k).all()
+        inside.append(sorted(pool.images.flatten().tolist()))
+        assert set(x[~new].tolist()) <= set(inside[-1])
+        assert not set(got[~new].tolist()) & set(inside[-1])  # what is given back is stored no longer
+    assert abs(sum(shown) / len(shown) - 0.5) < 0.04  # 4 standard errors of 1592 coins are 0.05
+    # a stored sample is swapped out with probability 1/16 per row, so that it stays for 16 rows: 4 batches
+    ages = [1600 - 1 - v for v in inside[-1]]
+    every = [4 * (k + 2) + 3 - v for k, held in enumerate(inside[50:], 50) for v in held]
+    assert max(ages) < 200
+    assert abs(sum(every) / len(every) / 4 - 4) < 0.8
+
+
+def test_a_pool_is_its_state_and_its_noise():
+    x = torch.randn(40, 5, 2)
+    noise = [Noise(3, torch.arange(5) + 5 * k) for k in range(40)]
+    pool = ImagePool(7, (2,))
+    whole = [pool(a, n) for a, n in zip(x, noise, strict=True)]
+    first, second = ImagePool(7, (2,)), ImagePool(7, (2,))
+    parts = [first(a, n) for a, n in zip(x[:21], noise[:21], strict=True)]
+    second.load_state_dict(first.state_dict())
+    parts += [second(a, n) for a, n in zip(x[21:], noise[21:], strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+    assert torch.equal(second.images, pool.images)
+
+
+def test_pools_smaller_than_a_batch_and_none():
+    x = torch.randn(5, 3, requires_grad=True)
+    none = ImagePool(0, (3,))(x, Noise(0, torch.arange(5)))
+    assert torch.equal(none, x)
+    assert not none.requires_grad
+    pool = ImagePool(2, (3,))
+    assert torch.equal(pool(x, Noise(0, torch.arange(5))), x)
+    assert torch.equal(pool.images, x[:2])
+    assert int(pool.count) == 2
+    later = [pool(torch.randn(5, 3), Noise(1, torch.arange(5) + 5 * k)) for k in range(20)]
+    assert any((pool.images != x[:2]).any() for _ in later)

@@ -49,7 +49,9 @@ def test_too_few_samples():
         BatchOrder(np.arange(3), 8, 0, divisor=4)
 
 
-@given(total=st.integers(1, 5000), warmup=st.integers(0, 1000), schedule=st.sampled_from(["constant", "cosine", "linear"]))
+@given(
+    total=st.integers(1, 5000), warmup=st.integers(0, 1000), schedule=st.sampled_from(["constant", "cosine", "linear", "constant_linear"])
+)
 def test_learning_rate_rises_then_never_rises_again(total, warmup, schedule):
     factors = [lr_factor(s, total, schedule=schedule, warmup=warmup) for s in range(0, total, max(1, total // 50))]
     assert all(0.0 <= f <= 1.0 + 1e-12 for f in factors)

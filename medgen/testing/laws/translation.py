@@ -1,4 +1,4 @@
-"""Translation: the output lies on the grid of the source, follows the source, and is random only where asked."""
+"""Translation: the output lies on the grid of the source, follows the source, and is random only where it says so and is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgen.interfaces import Noise
+from medgen.interfaces import Cycles, Noise
 from medgen.registry import FamilySpec
 from medgen.testing.expect import close, expect, finite, positions, same_bits
 from medgen.testing.law import law
@@ -48,6 +48,47 @@ def translations_are_repeatable(subject: Subject) -> None:
         for noise in (None, 3):
             first, second = (_translate(subject, case, model, N, noise=noise) for _ in range(2))
             same_bits(second, first, f"{case}: two translations with noise={noise}")
+
+
+@law("translation", applies=translates)
+def translations_are_random_where_they_say_so(subject: Subject) -> None:
+    """Of a `stochastic` translator two seeds give every source another translation; of all others the noise changes no bit."""
+    for case in subject.cases():
+        model: Any = subject.model(case)
+        without, first, second = (_translate(subject, case, model, N, noise=noise) for noise in (None, 3, 4))
+        if not model.stochastic:
+            for noise, found in ((3, first), (4, second)):
+                same_bits(found, without, f"{case}: translations with noise={noise} and without, of a model that is not `stochastic`,")
+            continue
+        same = (first == second).flatten(1).all(1)
+        rows = same.nonzero().flatten().tolist()
+        expect(not rows, f"{case}: a `stochastic` model must draw another translation for another seed; sources {rows} have the same.")
+
+
+@law("translation", applies=translates)
+def cycles_lead_back_to_the_source(subject: Subject) -> None:
+    """Where a model `Cycles`, F(G(x)) is what `translate_back` makes of `translate`: shaped like the source, finite, the same each time.
+
+    Each channel of the target moves what comes back, and a sample of a batch comes back as it does alone.
+    """
+    for case in subject.cases():
+        model: Any = subject.model(case, dtype=torch.float64)
+        if not isinstance(model, Cycles):
+            continue
+        x, rest = subject.source(model, subject.condition(case, N, dtype=torch.float64))
+        y, round_trip = model.translate(x, condition=rest), model.cycle(x)
+        expect(round_trip.shape == x.shape, f"{case}: `cycle` must have shape {tuple(x.shape)}; got {tuple(round_trip.shape)}.")
+        expect(not round_trip.requires_grad, f"{case}: what comes back must not require gradients.")
+        finite(round_trip, f"{case}: what comes back")
+        same_bits(model.cycle(x), round_trip, f"{case}: two cycles of the same sources")
+        back = model.translate_back(y)
+        close(round_trip, back, f"{case}: `cycle` and `translate_back` after `translate`", relative=1e-6, absolute=1e-6)
+        close(model.translate_back(y[2:3]), back[2:3], f"{case}: what comes back, alone and among all", relative=1e-6, absolute=1e-6)
+        for channel in range(y.shape[1]):
+            other = y.clone()
+            other[:, channel] = other[:, channel].flip(0)
+            change = bool((model.translate_back(other) != back).any())
+            expect(change, f"{case}: what comes back must depend on channel {channel} of the target; it does not.")
 
 
 @law("translation", applies=translates)

@@ -230,6 +230,7 @@ CATEGORICAL = Sound.of(
 class LinearTranslator(Translator):
     """y ~ N(A x + b(c), sd^2), the same A at every voxel; paired."""
 
+    stochastic = True
     config: SmallConfig
 
     def __init__(self, config, image_spec, conditions=()) -> None:

@@ -36,6 +36,8 @@ class HasNoLicence(Gaussian):
     "translations_have_the_shape_of_the_target",
     "translations_are_repeatable",
     "translations_are_independent_of_the_batch",
+    "translations_are_random_where_they_say_so",
+    "cycles_lead_back_to_the_source",
     "losses_are_finite_and_repeatable",
     "gradient_reaches_every_parameter",
     "comes_back_from_file",

@@ -94,6 +94,21 @@ class NumbersTranslationsByTheirPlace(LinearTranslator):
         return super()._translate(x, condition, None if noise is None else type(noise)(noise.seed, torch.arange(len(x))))
 
 
+@LINEAR_TRANSLATOR.mutant("translations_are_random_where_they_say_so")
+class DrawsWithoutSayingSo(LinearTranslator):
+    """Noise changes its translations, and nobody is told that there is more than one."""
+
+    stochastic = False
+
+
+@LINEAR_TRANSLATOR.mutant("translations_are_random_where_they_say_so")
+class PromisesDraws(LinearTranslator):
+    """Says that it draws, and gives one translation whatever the seed."""
+
+    def _translate(self, x, condition, noise):
+        return super()._translate(x, condition, None)
+
+
 @LINEAR_TRANSLATOR.mutant("sizes_work_or_are_refused")
 class WantsEvenSizes(LinearTranslator):
     """Halves and doubles the grid, and loses a row of an odd one."""

@@ -38,7 +38,9 @@ class NetworkConfig(medgen.Config):
         (), description="unet: resolutions with self-attention: 0 the full one, -1 the lowest; time grows with voxels squared."
     )
     layers: int = Field(9, ge=1, le=64, description="fcn: convolutions; each sees one voxel further.")
-    residual_blocks: int = Field(9, ge=1, le=64, description="resnet: residual blocks at the lowest resolution; 9 for 256 x 256 (CycleGAN).")
+    residual_blocks: int = Field(
+        9, ge=1, le=64, description="resnet: residual blocks at the lowest resolution; 9 for 256 x 256 (CycleGAN)."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="unet: dropout within the blocks.")
     checkpointing: bool = Field(False, description="unet: compute activations again in the backward pass instead of keeping them.")
 

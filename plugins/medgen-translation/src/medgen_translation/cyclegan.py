@@ -46,7 +46,7 @@ def cycle_loss(there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tenso
 
     >>> x, y = torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[0.0, 8.0]]])
     >>> terms = cycle_loss(lambda x: 2 * x, lambda y: y - 1, x, y, identity=True)
-    >>> terms.cycle.item(), terms.identity.item()  # |2x - 1 - x| is 0 and 2, |2(y - 1) - y| is 2 and 6; |2y - y| is 0 and 8, |x - 1 - x| is 1
+    >>> terms.cycle.item(), terms.identity.item()  # means of |x - 1| and |y - 2|, of |y| and 1
     (5.0, 5.0)
     """
     to_target, to_source = there(x), back(y)
@@ -83,8 +83,8 @@ class CycleGan(Translator):
             raise ConfigError(f"the source must lie on the grid {image_spec.shape} of the target; got {source}.")
         if config.identity and source.channels != image_spec.channels:
             raise ConfigError(
-                f"`identity` compares images of both sides and needs as many channels in the source as in the target; got {source.channels} "
-                f"and {image_spec.channels}. Set it to 0."
+                f"`identity` compares images of both sides and needs as many channels in the source as in the target; got "
+                f"{source.channels} and {image_spec.channels}. Set it to 0."
             )
         self.output_range = image_spec.bounds
         self.source_units, self.target_units = Units(source), Units(image_spec)
@@ -166,5 +166,7 @@ def _limited(net: nn.Module, x: Tensor, units: Units) -> Tensor:
 
 def _both(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The sum of both losses, and each side's figures by name."""
-    named = {f"{name}_{side}": value for side, of in (("target", target), ("source", source)) for name, value in of.items() if name != "loss"}
+    named = {
+        f"{name}_{side}": value for side, of in (("target", target), ("source", source)) for name, value in of.items() if name != "loss"
+    }
     return {"loss": target["loss"] + source["loss"], **named}

@@ -49,7 +49,7 @@ class FCN(nn.Module):
 
 
 class ResNet(nn.Module):
-    """CycleGAN's generator, [B, C, *S] -> [B, C', *S]: 7-wide convolution, strided ones down, residual blocks, up again, 7-wide convolution.
+    """CycleGAN's generator, [B, C, *S] -> [B, C', *S]: 7-wide convolution, strided ones down, residual blocks, up, 7-wide convolution.
 
     Instance norm and ReLU after every convolution but the last. Borders repeat their last value, and the way up resizes before it
     convolves, so that any size will do and no checkerboard shows; the paper mirrors borders and transposes strided convolutions.
