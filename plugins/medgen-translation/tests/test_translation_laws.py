@@ -24,6 +24,11 @@ class TestCycleGan(FamilySuite):
     golden = GOLDEN
 
 
+class TestContextAwareGan(FamilySuite):
+    family = "context_aware_gan"
+    golden = GOLDEN
+
+
 class TestDiffusionTranslation(FamilySuite):
     family = "diffusion_translation"
     golden = GOLDEN

@@ -7,10 +7,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 import medgen
+from medgen import runtime_field
 from medgen_diffusion.config import ChainConfig
 from medgen_gans.config import GameConfig, Width
 
 __all__ = [
+    "ContextAwareGanConfig",
     "CycleGanConfig",
     "DiffusionTranslationConfig",
     "JudgedConfig",
@@ -18,6 +20,7 @@ __all__ = [
     "PairedGanConfig",
     "Pix2pixConfig",
     "RegressionConfig",
+    "SourceNetConfig",
 ]
 
 Multiplier = Annotated[int, Field(ge=1, le=64)]
@@ -50,7 +53,16 @@ class NetworkConfig(medgen.Config):
         return tuple(self.width * multiplier for multiplier in self.multipliers)
 
 
-class RegressionConfig(NetworkConfig):
+class SourceNetConfig(NetworkConfig):
+    """A network from source to target, which may only change the source."""
+
+    long_skip: bool = Field(
+        False,
+        description="Add the source to what the network makes of it (medSynthesis' LRes); of one channel, or as many as the target.",
+    )
+
+
+class RegressionConfig(SourceNetConfig):
     """A network from source to target, and what it minimises."""
 
     loss: Literal["l1", "l2", "relative_l1"] = Field(
@@ -91,7 +103,7 @@ class JudgedConfig(GameConfig):
     spectral_norm: bool = Field(False, description="Divide every weight of the discriminator by its largest singular value.")
 
 
-class PairedGanConfig(NetworkConfig, JudgedConfig):
+class PairedGanConfig(SourceNetConfig, JudgedConfig):
     """A generator that has the true target of every source, and its discriminator."""
 
     distance: Literal["l1", "l2"] = Field("l1", description="Error per voxel beside the game: |d|, or d^2 (context encoders).")
@@ -99,6 +111,10 @@ class PairedGanConfig(NetworkConfig, JudgedConfig):
     gradient_weight: float = Field(0.0, ge=0, description="Weight of the gradient-difference loss (Nie).")
     weighting: Literal["voxels", "regions"] = Field(
         "voxels", description="Every voxel counts alike, or every region of the condition 'regions' whatever its size (Wei)."
+    )
+
+    judged: Literal["pair", "target"] = Field(
+        "pair", description="What the discriminator sees: the source (and an earlier estimate) with the target, or the target alone (Nie)."
     )
 
     @model_validator(mode="after")
@@ -128,6 +144,31 @@ class CycleGanConfig(NetworkConfig, JudgedConfig):
             raise ValueError("without pairs the generators learn from the game alone and need `adversarial` or `feature_matching` above 0")
         if self.identity and not self.cycle_weight:
             raise ValueError("`identity` is a share of `cycle_weight`, which is 0")
+        return self
+
+
+class ContextAwareGanConfig(PairedGanConfig):
+    """Generators without pooling, each refining the estimate of the one before, with gradient-difference loss."""
+
+    network: Literal["unet", "fcn", "resnet"] = Field(
+        "fcn", description="U-Net, convolutions at full resolution without pooling (Nie), or down, residual blocks, up (CycleGAN)."
+    )
+    loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
+        "non_saturating", description="What the players play for; wasserstein with `gradient_penalty` 10 is WGAN-GP."
+    )
+    discriminator: Literal["patch", "image"] = Field("image", description="Judges overlapping patches (PatchGAN), or whole images.")
+    judged: Literal["pair", "target"] = Field("target", description="What the discriminator sees: source and target, or the target alone.")
+    adversarial: float = Field(0.5, ge=0, description="Weight of the adversarial loss in the generator's.")
+    distance: Literal["l1", "l2"] = Field("l2", description="Error per voxel beside the game: |d|, or d^2.")
+    distance_weight: float = Field(100.0, ge=0, description="Its weight; the paper's 1 is that of a sum over the voxels of a patch.")
+    gradient_weight: float = Field(100.0, ge=0, description="Weight of the gradient-difference loss, likewise.")
+    contexts: int = Field(1, ge=0, le=8, description="Further GANs, each of which also sees the estimate of the one before (auto-context).")
+    estimate: int = runtime_field(-1, description="The translation: 0 is the first GAN's, before any context; -1 the last one's.")
+
+    @model_validator(mode="after")
+    def _check_estimate(self) -> Self:
+        if not -self.contexts - 1 <= self.estimate <= self.contexts:
+            raise ValueError(f"`estimate` must be one of {self.contexts + 1}, from 0 or from -1 down; got {self.estimate}")
         return self
 
 

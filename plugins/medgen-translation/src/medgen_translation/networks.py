@@ -14,7 +14,7 @@ from medgen.interfaces import Condition
 from medgen.nn import ConditionImages, Resize, UNet, conv, group_norm, level_shapes
 from medgen.nn.adversarial import normalisation
 from medgen.registry import ConditionSpec, ImageSpec
-from medgen_translation.config import NetworkConfig
+from medgen_translation.config import NetworkConfig, SourceNetConfig
 
 __all__ = ["FCN", "ResNet", "SourceNet", "apply_net", "make_net", "required"]
 
@@ -137,20 +137,31 @@ class SourceNet(nn.Module):
         further: channels of further images, given to `forward` in the same units.
 
     Raises:
-        ConfigError: a source on another grid.
+        ConfigError: a source on another grid, or one whose channels cannot be added to the target's.
     """
 
-    def __init__(self, config: NetworkConfig, image_spec: ImageSpec, source: ConditionSpec, *, outputs: int = 1, further: int = 0) -> None:
+    def __init__(
+        self, config: SourceNetConfig, image_spec: ImageSpec, source: ConditionSpec, *, outputs: int = 1, further: int = 0
+    ) -> None:
         super().__init__()
         if source.image is None or source.image.shape != image_spec.shape:
             raise ConfigError(f"the source must lie on the grid {image_spec.shape} of the target; got {source.image}.")
         self.images = ConditionImages([source], image_spec.shape, required=["source"])
+        self.skipped = source.image.channels if config.long_skip else 0
+        if self.skipped not in (0, 1, image_spec.channels):
+            raise ConfigError(f"`long_skip` needs a source of 1 channel, or of the target's {image_spec.channels}; got {self.skipped}.")
+        self.outputs = outputs
         self.in_channels, out = self.images.channels + further, outputs * image_spec.channels
         self.net = make_net(config, self.in_channels, out, image_spec.shape)
 
     def forward(self, condition: Condition, further: Tensor | None = None) -> Tensor:
         """Of the slot "source"."""
-        return apply_net(self.net, self.seen(condition, further))
+        x = self.seen(condition, further)
+        y = apply_net(self.net, x)
+        if not self.skipped:
+            return y
+        first, *rest = y.chunk(self.outputs, 1)
+        return torch.cat((first + x[:, : self.skipped], *rest), 1)
 
     def seen(self, condition: Condition, further: Tensor | None = None) -> Tensor:
         """What goes in: source and further images, [B, in_channels, *S]."""

@@ -36,7 +36,7 @@ def judge(config: JudgedConfig, in_channels: int, shape: tuple[int, ...]) -> Dis
 
 
 class PairedGan(nn.Module):
-    """y' = G(x, u) and D(x, u, y): source x, further images u (such as an earlier estimate of y), target y.
+    """y' = G(x, u) and D(x, u, y), or D(y): source x, further images u (such as an earlier estimate of y), target y.
 
     L_G = adversarial + lambda E |y - y'|^p + mu GDL(y, y'), the second over voxels or regions, GDL the gradient difference.
     Bounded targets leave through tanh.
@@ -52,7 +52,8 @@ class PairedGan(nn.Module):
         super().__init__()
         self.config, self.units, self.game = config, Units(image_spec), make_game(config)
         self.generator = SourceNet(config, image_spec, source, further=further)
-        self.discriminator = judge(config, self.generator.in_channels + image_spec.channels, image_spec.shape)
+        seen = self.generator.in_channels if config.judged == "pair" else 0
+        self.discriminator = judge(config, seen + image_spec.channels, image_spec.shape)
 
     def forward(self, condition: Condition, further: Tensor | None = None) -> Tensor:
         """[B, C, *S] in units of the network."""
@@ -98,5 +99,7 @@ class PairedGan(nn.Module):
         )
 
     def _judge(self, condition: Condition, further: Tensor | None) -> Callable[[Tensor], Judgement]:
+        if self.config.judged == "target":
+            return self.discriminator
         seen = self.generator.seen(condition, further)
         return lambda y: self.discriminator(torch.cat((seen, y), 1))

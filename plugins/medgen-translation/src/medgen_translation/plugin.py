@@ -20,6 +20,12 @@ _NIE = medgen.Reference(
     year=2017,
     url="https://arxiv.org/abs/1612.05362",
 )
+_TU = medgen.Reference(
+    title="Auto-Context and Its Application to High-Level Vision Tasks and 3D Brain Image Segmentation",
+    authors="Z. Tu, X. Bai",
+    year=2010,
+    url="https://doi.org/10.1109/TPAMI.2009.186",
+)
 _KENDALL = medgen.Reference(
     title="What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?",
     authors="A. Kendall, Y. Gal",
@@ -62,7 +68,7 @@ _DIMS = (1, 2, 3)
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """regression, pix2pix, cyclegan, diffusion_translation."""
+    """regression, pix2pix, cyclegan, context_aware_gan, diffusion_translation."""
     yield medgen.FamilySpec(
         name="regression",
         interfaces=("translator",),
@@ -92,6 +98,16 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8], "pool": 16},
         summary="Two translators, there and back, learned from images that are not paired; where they do not close, the cycle map shows",
         references=(_ZHU, _WOLTERINK),
+    )
+    yield medgen.FamilySpec(
+        name="context_aware_gan",
+        interfaces=("translator",),
+        model="medgen_translation.context_aware:ContextAwareGan",
+        config="medgen_translation.config:ContextAwareGanConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        tiny={"width": 8, "layers": 3, "discriminator_channels": [8, 8]},
+        summary="GAN without pooling, with the gradients of the image in its loss, refined by further GANs that see the estimate before",
+        references=(_NIE, _TU),
     )
     yield medgen.FamilySpec(
         name="diffusion_translation",
