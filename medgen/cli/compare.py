@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medgen.cli.common import make_parser
 from medgen.cli.options import parse
 from medgen.cli.work import add_evaluation, evaluation_options, progress_bar
 from medgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from medgen.evaluation import Comparison
 
 __all__ = ["run"]
 
@@ -23,12 +29,12 @@ def run(argv: Sequence[str]) -> int:
     """Compare; returns the exit code."""
     parser = make_parser(
         "compare",
-        "Judge runs on the same held-out samples, in one table; translators also in one picture. A run's evaluation.json is used where "
+        "Judge runs on the same held-out samples, in one table and one picture. A run's evaluation.json is used where "
         "it is of the same weights and options, and written otherwise.",
         _EXAMPLES,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run folders")
-    parser.add_argument("--out", metavar="DIR", help="folder for comparison.json, and of translators comparison.png")
+    parser.add_argument("--out", metavar="DIR", help="folder for comparison.json and comparison.png")
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute (default auto: a GPU where there is one)"
     )
@@ -52,11 +58,23 @@ def run(argv: Sequence[str]) -> int:
     out = Path(options.out)
     found.save(out / "comparison.json")
     print(f"figures: {out / 'comparison.json'}")
-    if found.by_subject and found.same_truth:
+    figure = _picture(found)
+    if figure is not None:
         from medgen.files import atomic_path
-        from medgen.report.comparison import translations_beside
 
         with atomic_path(out / "comparison.png") as path:
-            translations_beside(found).savefig(path, format="png")
+            figure.savefig(path, format="png")
         print(f"picture: {out / 'comparison.png'}")
     return 0
+
+
+def _picture(found: Comparison) -> Figure | None:
+    from medgen.interfaces import Generator
+    from medgen.report.comparison import samples_beside, translations_beside
+
+    if not found.same_truth:
+        return None
+    if found.by_subject:
+        return translations_beside(found)
+    models = [one.run.model for one in found.runs]
+    return samples_beside(found) if all(isinstance(model, Generator) and model.image_spec.dim for model in models) else None

@@ -1,4 +1,4 @@
-"""Translations of several runs side by side, with maps of their absolute differences from the target on one scale."""
+"""Runs side by side: translations with maps of their absolute differences from the target on one scale; samples below real ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medgen.data import to_stored
+from medgen.data import Dataset, to_stored
 from medgen.data.samples import Array
 from medgen.errors import ConfigError
 from medgen.evaluation.comparison import Comparison
 from medgen.evaluation.translated import held_out, translated
-from medgen.interfaces import Translator
+from medgen.interfaces import Generator, Translator
 from medgen.registry import ImageSpec
+from medgen.report.context import Context
 from medgen.report.display import Display
 from medgen.report.figures import Tile, difference, tile_rows
 from medgen.report.style import FAKE, INK, REAL
@@ -23,9 +24,10 @@ from medgen.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["translations_beside"]
+__all__ = ["samples_beside", "translations_beside"]
 
 _SHOWN = {1: 4, 2: 3, 3: 1}
+_COLUMNS = {1: 6, 2: 12, 3: 6}  # of samples
 _INCHES = 1.55  # of a column
 
 
@@ -63,6 +65,44 @@ def translations_beside(comparison: Comparison) -> Figure:
         rows.append([*[None] * (len(sources) + 1), *(Tile(error[k], "error", INK, top) for error in errors)])
     head = [*names, "target", *(one.name for one in comparison.runs)]
     return tile_rows(rows, display, width=_INCHES * len(head) + 0.75, column_names=head, error_top=top)
+
+
+def samples_beside(comparison: Comparison) -> Figure:
+    """A row of held-out samples, and one of each run's first samples; where runs take classes, the columns go through them.
+
+    Args:
+        comparison: of generators of images, signals or volumes (which show one plane) that were judged on the same samples.
+
+    Raises:
+        ConfigError: others, or data that are not at hand.
+    """
+    asked = comparison.asked
+    contexts = [Context(one.run, seed=asked["seed"]) for one in comparison.runs]
+    spec = contexts[0].spec
+    if not comparison.same_truth or spec.dim == 0 or not all(isinstance(context.model, Generator) for context in contexts):
+        raise ConfigError("only generators of images, signals or volumes that were judged on the same samples can be shown side by side.")
+    data = contexts[0].data
+    if data is None:
+        raise ConfigError(f"there are no real samples to show: {contexts[0].problem}")
+    n = _COLUMNS[spec.dim]
+    classes = max((len(context.classes) for context in contexts), default=0)
+    real = data.stored(_of_classes(data, asked["split"], n, classes))
+    display = Display.of(spec, real)
+    if spec.dim == 3:
+        display = replace(display, views=display.views[:1])
+    drawn = [context.stored(context.draw(n, label="cycle" if context.classes else None)[0]) for context in contexts]
+    rows: list[list[Tile | None]] = [[Tile(x, colour=REAL) for x in real]]
+    rows += [[Tile(x, colour=FAKE) for x in fake] for fake in drawn]
+    return tile_rows(rows, display, width=10.0, row_names=["real", *(one.name for one in comparison.runs)])
+
+
+def _of_classes(data: Dataset, split: str, n: int, classes: int) -> Array:
+    """Rows of a split; of class 0, 1, ... in turn where there are classes."""
+    rows, labels = data.splits[split], data.samples.labels
+    if not classes or labels is None:
+        return rows[np.asarray(_spread(len(rows), n))]
+    of = [rows[labels[rows] == k] for k in range(classes)]
+    return np.asarray([of[k % classes][k // classes] for k in range(n) if k // classes < len(of[k % classes])])
 
 
 def _sources(run: Run, split: str, places: Sequence[int], display: Display) -> tuple[list[str], list[Array]]:

@@ -12,7 +12,7 @@ from tiny import copied, ok, refused
 import medgen
 from medgen.errors import ConfigError
 from medgen.evaluation import compare, evaluate, load_subjects
-from medgen.report.comparison import translations_beside
+from medgen.report.comparison import samples_beside, translations_beside
 from medgen.runs import open_run
 
 DATA = "lesion_phantom?n=10&size=32&lesions_min=6"
@@ -110,7 +110,26 @@ def test_generators_are_compared_by_their_scores(tmp_path):
     names = [line.split("  ")[0] for line in said.splitlines()]
     assert names[:4] == ["value [95 % interval]", "family", "coverage", "bits_per_dim"]
     assert said.splitlines()[0].split()[-2:] == ["a/vae", "b/vae"]
-    assert not (tmp_path / "c" / "comparison.png").exists()
+    assert (tmp_path / "c" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_samples_of_classes_stand_below_real_ones_of_the_same_class(tmp_path, monkeypatch):
+    rng = np.random.Generator(np.random.Philox(0))
+    labels = np.arange(40) % 3
+    images = (rng.random((40, 8, 8)) * 20 + 60 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=labels)
+    more = {"data": tmp_path / "d.npz", "steps": 2, "batch_size": 4, "device": "cpu", "show": False, "split": (0.5, 0.0, 0.5)}
+    model = {"latent_dim": 2, "channels": [4, 4]}
+    runs = [medgen.train(family, out=tmp_path / family, model=model, **more) for family in ("vae", "cvae")]
+    found = compare(runs, split="test", metrics=["coverage"], bootstrap=0)
+    assert found.warnings() == []
+    drawn = []
+    monkeypatch.setattr("medgen.report.comparison.tile_rows", lambda rows, *_, **named: drawn.append((rows, named)))
+    samples_beside(found)
+    rows, named = drawn[0]
+    assert named["row_names"] == ["real", "vae", "cvae"]
+    assert [len(row) for row in rows] == [12] * 3
+    assert [int(tile.x.mean() // 60) for tile in rows[0]] == [0, 1, 2] * 4
 
 
 def test_mistakes(runs, tmp_path):
