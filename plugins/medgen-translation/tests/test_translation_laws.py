@@ -29,6 +29,11 @@ class TestContextAwareGan(FamilySuite):
     golden = GOLDEN
 
 
+class TestSketcherRefiner(FamilySuite):
+    family = "sketcher_refiner"
+    golden = GOLDEN
+
+
 class TestDiffusionTranslation(FamilySuite):
     family = "diffusion_translation"
     golden = GOLDEN

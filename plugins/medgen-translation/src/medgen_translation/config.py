@@ -20,6 +20,7 @@ __all__ = [
     "PairedGanConfig",
     "Pix2pixConfig",
     "RegressionConfig",
+    "SketcherRefinerConfig",
     "SourceNetConfig",
 ]
 
@@ -44,6 +45,7 @@ class NetworkConfig(medgen.Config):
     residual_blocks: int = Field(
         9, ge=1, le=64, description="resnet: residual blocks at the lowest resolution; 9 for 256 x 256 (CycleGAN)."
     )
+    kernel: Literal[1, 3] = Field(3, description="fcn: width of the convolutions; 1 is a perceptron of each voxel, without norms.")
     dropout: float = Field(0.0, ge=0, lt=1, description="unet: dropout within the blocks.")
     checkpointing: bool = Field(False, description="unet: compute activations again in the backward pass instead of keeping them.")
 
@@ -170,6 +172,18 @@ class ContextAwareGanConfig(PairedGanConfig):
         if not -self.contexts - 1 <= self.estimate <= self.contexts:
             raise ValueError(f"`estimate` must be one of {self.contexts + 1}, from 0 or from -1 down; got {self.estimate}")
         return self
+
+
+class SketcherRefinerConfig(PairedGanConfig):
+    """Two conditional GANs in a row; `distance`, `distance_weight` (lambda_R) and `weighting` are the refiner's, all else is of both."""
+
+    loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
+        "non_saturating", description="What the players play for: cross-entropy."
+    )
+    sketch_weight: float = Field(100.0, ge=0, description="Weight of the sketcher's error, over voxels alike: lambda_S.")
+    weighting: Literal["voxels", "regions"] = Field(
+        "regions", description="Of the refiner: every region of the condition 'regions' counts alike, or every voxel."
+    )
 
 
 class DiffusionTranslationConfig(ChainConfig):

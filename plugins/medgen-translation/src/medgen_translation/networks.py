@@ -32,16 +32,19 @@ class FCN(nn.Module):
         in_channels, out_channels: C and C'.
         width: features.
         layers: convolutions.
+        kernel: their width; with 1, nothing is normalised either, so that each voxel is on its own.
 
     >>> FCN(2, 1, 3, 8, 4)(torch.zeros(2, 1, 9, 7)).shape
     torch.Size([2, 3, 9, 7])
     """
 
-    def __init__(self, dim: int, in_channels: int, out_channels: int, width: int, layers: int) -> None:
+    def __init__(self, dim: int, in_channels: int, out_channels: int, width: int, layers: int, kernel: int = 3) -> None:
         super().__init__()
         widths = [in_channels, *[width] * (layers - 1)]
-        hidden = [layer for a, b in pairwise(widths) for layer in (conv(dim, a, b), group_norm(b), nn.ReLU())]
-        self.net = nn.Sequential(*hidden, conv(dim, widths[-1], out_channels))
+        hidden: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            hidden += [conv(dim, a, b, kernel), *([group_norm(b)] if kernel > 1 else []), nn.ReLU()]
+        self.net = nn.Sequential(*hidden, conv(dim, widths[-1], out_channels, kernel))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, *S] -> [B, C', *S]."""
@@ -104,7 +107,7 @@ def _layers(dim: int, a: int, b: int, size: Sequence[int], *, kernel: int = 3, s
 def make_net(config: NetworkConfig, in_channels: int, out_channels: int, shape: tuple[int, ...]) -> nn.Module:
     """The network of a configuration, [B, in_channels, *shape] -> [B, out_channels, *shape]; called by `apply_net`."""
     if config.network == "fcn":
-        return FCN(len(shape), in_channels, out_channels, config.width, config.layers)
+        return FCN(len(shape), in_channels, out_channels, config.width, config.layers, config.kernel)
     if config.network == "resnet":
         return ResNet(in_channels, out_channels, shape, config.channels, config.residual_blocks)
     return UNet(

@@ -60,6 +60,18 @@ _WOLTERINK = medgen.Reference(
     year=2017,
     url="https://arxiv.org/abs/1708.01155",
 )
+_WEI2018 = medgen.Reference(
+    title="Learning Myelin Content in Multiple Sclerosis from Multimodal MRI through Adversarial Training",
+    authors="W. Wei, E. Poirion, B. Bodini, S. Durrleman, N. Ayache, B. Stankoff, O. Colliot",
+    year=2018,
+    url="https://arxiv.org/abs/1804.08039",
+)
+_WEI2019 = medgen.Reference(
+    title="Predicting PET-derived Demyelination from Multimodal MRI using Sketcher-Refiner Adversarial Training for Multiple Sclerosis",
+    authors="W. Wei, E. Poirion, B. Bodini, M. Tonietto, S. Durrleman, O. Colliot, B. Stankoff, N. Ayache",
+    year=2019,
+    url="https://doi.org/10.1016/j.media.2019.101546",
+)
 
 _SOURCE = medgen.ConditionSlot(name="source", kind="image", required=True)
 _REGIONS = medgen.ConditionSlot(name="regions", kind="image")
@@ -68,7 +80,7 @@ _DIMS = (1, 2, 3)
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """regression, pix2pix, cyclegan, context_aware_gan, diffusion_translation."""
+    """regression, pix2pix, cyclegan, context_aware_gan, sketcher_refiner, diffusion_translation."""
     yield medgen.FamilySpec(
         name="regression",
         interfaces=("translator",),
@@ -88,6 +100,16 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8]},
         summary="Conditional GAN with an error per voxel: U-Net, discriminator of patches or of whole images, L1 or L2",
         references=(_PIX2PIX, _PATHAK, _UNET),
+    )
+    yield medgen.FamilySpec(
+        name="sketcher_refiner",
+        interfaces=("translator",),
+        model="medgen_translation.sketcher_refiner:SketcherRefiner",
+        config="medgen_translation.config:SketcherRefinerConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8], "weighting": "voxels"},
+        summary="Two conditional GANs in a row: a sketch, and its refinement, in whose error every region counts alike",
+        references=(_WEI2019, _WEI2018, _UNET),
     )
     yield medgen.FamilySpec(
         name="cyclegan",
