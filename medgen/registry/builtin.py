@@ -95,8 +95,15 @@ def _heads() -> Iterator[DatasetSpec]:
     )
     yield _phantom(
         "lesion_phantom",
-        "Brains with white-matter lesions: image condition 'source' (T1, T2) to FLAIR, with 'regions' (lesion, NAWM).",
-        {**_HEAD, "lesions_min": (2, "Smallest number of lesions."), "lesions_max": (8, "Largest number of lesions.")},
+        "Brains with white-matter lesions: image condition 'source' (T1, T2) to FLAIR or myelin, with 'regions' (lesion, NAWM).",
+        {
+            **_HEAD,
+            "lesions_min": (2, "Smallest number of lesions."),
+            "lesions_max": (8, "Largest number of lesions."),
+            "severity_min": (0.6, "Least share of white matter that lesions replace, at most 0.95."),
+            "controls": (0.0, "Share of heads without lesions."),
+            "target": ("FLAIR", "FLAIR, of T1 and T2; myelin: a map as of PET, of T1, T2 and FLAIR."),
+        },
     )
     yield _phantom(
         "mr_ct_phantom",

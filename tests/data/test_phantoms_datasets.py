@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from medgen.data.phantoms import Banana, datasets, mr_to_hu, toys
 from medgen.errors import DataError
@@ -127,6 +128,26 @@ def test_lesions_regions_and_attributes():
     assert not none.samples.attributes["lesion_size"].any()
 
 
+def test_myelin_is_lost_by_severity_in_patients_only():
+    """Without PET's blur and noise, lesions have the share of myelin that their severity leaves."""
+    data = datasets.lesion_phantom(n=12, size=96, lesions_min=6, severity_min=0.1, controls=0.25, target="myelin", noise=0.0)
+    batch = data.fetch(np.arange(12))
+    assert batch.condition.values["source"].shape[1] == 3
+    counts = data.samples.attributes["lesion_count"]
+    assert (counts == 0).tolist() == [False, False, False, True] * 3
+    regions, myelin = batch.condition.values["regions"], torch.from_numpy(data.stored(np.arange(12)))[:, :1]
+    for i in np.flatnonzero(counts):
+        lesion, white = regions[i, 1:2] > 0, regions[i, 2:3] > 0
+        flair = batch.condition.values["source"][i, 2:3]
+        severity = (flair[lesion].mean() / flair[white].mean() - 1) / (0.862 / 0.461 - 1)  # of a noise-free image
+        inner = 0.8 - 0.75 * severity.item()  # blur brings white matter in
+        assert inner - 0.05 < myelin[i][lesion].mean().item() < 0.8
+    healthy = datasets.lesion_phantom(n=4, size=96, lesions_min=0, lesions_max=0, target="myelin", noise=0.0)
+    assert set(np.unique(healthy.samples.attributes["lesion_size"])) == {0.0}
+    deep = ndimage.binary_erosion(healthy.fetch([0]).condition.values["regions"][0, 2].numpy() > 0, iterations=3)
+    np.testing.assert_allclose(healthy.stored([0])[0, 0][deep], 0.8, atol=0.02)
+
+
 def test_ct_is_in_hounsfield_units_and_pairs_can_be_parted():
     rows = np.arange(5)
     data = datasets.mr_ct_phantom(n=5, size=48, mapping="monotone", noise=0.0)
@@ -169,6 +190,8 @@ def test_toys_are_in_the_plane_s_own_units():
         ("cardiac_sequence", {"content": "movies"}),
         ("lesion_phantom", {"dim": 1}),
         ("lesion_phantom", {"lesions_min": 3, "lesions_max": 2}),
+        ("lesion_phantom", {"controls": 1.5}),
+        ("lesion_phantom", {"target": "PET"}),
         ("mr_ct_phantom", {"mapping": "linear"}),
         ("heartbeat", {"rate": 0.0}),
     ],

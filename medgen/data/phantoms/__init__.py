@@ -4,7 +4,7 @@ from medgen.data.phantoms.cardiac import CardiacShape, cardiac_image, cardiac_la
 from medgen.data.phantoms.cycle import CardiacCycle, draw_cycle
 from medgen.data.phantoms.head import TISSUES, Head, draw_head, tissue_shares
 from medgen.data.phantoms.heartbeat import Heartbeat, draw_heartbeat, heartbeat_signal, noiseless_heartbeat
-from medgen.data.phantoms.lesions import CONTRASTS, lesion_contrasts, lesion_ratio, lesion_regions
+from medgen.data.phantoms.lesions import CONTRASTS, lesion_contrasts, lesion_ratio, lesion_regions, myelin_map
 from medgen.data.phantoms.mr_ct import head_mask, hu_to_mr, mr_ct_pair, mr_to_hu
 from medgen.data.phantoms.skull import Skull, draw_skull, skull_volume, three_planes
 from medgen.data.phantoms.toys import Banana, GaussianMixture, ToyDensity, TwoMoons, eight_gaussians, twenty_five_gaussians
@@ -37,6 +37,7 @@ __all__ = [
     "lesion_regions",
     "mr_ct_pair",
     "mr_to_hu",
+    "myelin_map",
     "noiseless_heartbeat",
     "skull_volume",
     "three_planes",

@@ -207,10 +207,14 @@ def lesion_phantom(
     dim: int = 2,
     lesions_min: int = 2,
     lesions_max: int = 8,
+    severity_min: float = 0.6,
+    controls: float = 0.0,
+    target: Literal["FLAIR", "myelin"] = "FLAIR",
     noise: float = 0.02,
     **data: Any,
 ) -> Dataset:
-    """Brains with lesions: FLAIR to be made from image condition "source" (T1, T2), with label map "regions".
+    """Brains with lesions: FLAIR to be made from image condition "source" (T1, T2), or a myelin map as of PET from T1, T2 and FLAIR; with
+    label map "regions".
 
     Regions: 0 everything else, 1 lesion, 2 normal-appearing white matter. Attributes: lesion_count, lesion_size (mm^2 or ml) and
     lesion_ratio, the noise-free FLAIR contrast of lesions to white matter.
@@ -221,29 +225,42 @@ def lesion_phantom(
         seed: of all randomness.
         dim: 2 for axial slices, 3 for volumes.
         lesions_min, lesions_max: range of the number of lesions.
-        noise: sigma of the Rician noise; texture and bias field scale with it.
+        severity_min: least share of the white matter that lesions replace; the largest is 0.95. Drawn by head.
+        controls: share of heads without lesions.
+        target: what is to be made.
+        noise: sigma of the Rician noise; texture and bias field scale with it, and the noise of myelin is 3 times that.
         data: passed to `from_arrays`.
     """
     check_count(size=size)
     if dim not in (2, 3) or not 0 <= lesions_min <= lesions_max:
         raise DataError(f"`dim` must be 2 or 3 and 0 <= lesions_min <= lesions_max; got {dim}, {lesions_min} and {lesions_max}.")
-    spacing = 224.0 / size
+    if not 0 < severity_min <= 0.95 or not 0 <= controls <= 1 or target not in ("FLAIR", "myelin"):
+        raise DataError(
+            "`severity_min` must lie in (0, 0.95], `controls` in [0, 1], and `target` must be FLAIR or myelin; "
+            f"got {severity_min}, {controls} and {target!r}."
+        )
+    spacing, seen = 224.0 / size, 2 if target == "FLAIR" else 3
 
-    def make(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:
-        head = draw_head(rng, dim, (lesions_min, lesions_max))
+    def make(i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:
+        healthy = int((i + 1) * controls) > int(i * controls)
+        head = draw_head(rng, dim, (0, 0) if healthy else (lesions_min, lesions_max), (severity_min, 0.95))
         shares = tissue_shares(head, size, spacing)
         extent = shares[TISSUES.index("lesion")].sum() / head.severity * spacing**dim / (1000.0 if dim == 3 else 1.0)
         truth = (float(len(head.lesions)), float(extent), lesions.lesion_ratio(head))
         lesion, white, _ = lesions.lesion_regions(head, shares)
-        return lesions.lesion_contrasts(shares, rng, spacing, noise), (lesion + 2 * white).astype(np.uint8), truth
+        images = lesions.lesion_contrasts(shares, rng, spacing, noise)
+        if target == "myelin":
+            images = np.concatenate([images, lesions.myelin_map(shares, rng, spacing, 3.0 * noise)])
+        return images, (lesion + 2 * white).astype(np.uint8), truth
 
-    samples = _each(n, seed, make)
+    check_count(n=n)
+    samples = [make(i, generator(seed, i)) for i in range(n)]
     images, truths = np.stack([s[0] for s in samples]), np.array([s[2] for s in samples])
     return from_arrays(
-        images[:, 2:],
+        images[:, seen:],
         attributes={"lesion_count": truths[:, 0], "lesion_size": truths[:, 1], "lesion_ratio": truths[:, 2]},
-        images={"source": images[:, :2], "regions": np.stack([s[1] for s in samples])},
-        image_names={"source": lesions.CONTRASTS[:2], "regions": ("other", "lesion", "NAWM")},
+        images={"source": images[:, :seen], "regions": np.stack([s[1] for s in samples])},
+        image_names={"source": lesions.CONTRASTS[:seen], "regions": ("other", "lesion", "NAWM")},
         spacing=(spacing,) * dim,
         name="lesion_phantom",
         **{"dim": dim, "channels_last": False, **_windowed(data, 0.0, 1.0)},

@@ -68,13 +68,16 @@ class Head:
         return len(self.brain.semi_axes)
 
 
-def draw_head(rng: np.random.Generator, dim: int = 2, lesions: tuple[int, int] = (0, 0)) -> Head:
+def draw_head(
+    rng: np.random.Generator, dim: int = 2, lesions: tuple[int, int] = (0, 0), severity: tuple[float, float] = (0.6, 0.95)
+) -> Head:
     """A random head with a number of lesions in lesions[0]..lesions[1].
 
     Args:
         rng: source of every random number.
         dim: 2 for an axial slice through the ventricles, 3 for a volume.
         lesions: smallest and largest number of white-matter lesions.
+        severity: least and largest share of white matter that they replace.
     """
     size = bounded(rng, 1.0, 0.035)
     centre = tuple(float(v) for v in rng.normal(0.0, 1.5, dim))
@@ -102,7 +105,7 @@ def draw_head(rng: np.random.Generator, dim: int = 2, lesions: tuple[int, int] =
         ventricles=tuple(ventricles),
         nuclei=tuple(nuclei),
         lesions=tuple(_lesion(rng, brain, size, dim) for _ in range(count)),
-        severity=float(rng.uniform(0.6, 0.95)),
+        severity=float(rng.uniform(*severity)),
         sinus=_place(brain, (-brain.semi_axes[0] - 6.5, bounded(rng, 0.0, 3.0), -12.0), (3.5, 12.0, 10.0)),
     )
 

@@ -5,17 +5,20 @@ Signals of a tissue with proton density PD and relaxation times T1, T2 (ms):
     T1-weighted  PD (1 - exp(-TR/T1)) exp(-TE/T2)                        TR 600,   TE 12
     T2-weighted  PD (1 - exp(-TR/T1)) exp(-TE/T2)                        TR 5000,  TE 90
     FLAIR        |PD (1 - 2 exp(-TI/T1) + exp(-TR/T1)) exp(-TE/T2)|      TR 9000,  TE 110, TI 2500
+
+And maps of myelin as PET shows them: smoothed, and with more noise than MR.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medgen.data.phantoms.drawing import Array, Waves, grid, rician
 from medgen.data.phantoms.head import TISSUES, Head
 
-__all__ = ["CONTRASTS", "RELAXATION", "lesion_contrasts", "lesion_ratio", "lesion_regions", "tissue_signal"]
+__all__ = ["CONTRASTS", "MYELIN", "RELAXATION", "lesion_contrasts", "lesion_ratio", "lesion_regions", "myelin_map", "tissue_signal"]
 
 CONTRASTS = ("T1", "T2", "FLAIR")
 
@@ -31,6 +34,9 @@ RELAXATION = {
     "lesion": (0.85, 1150.0, 145.0),
 }
 """Tissue -> (PD, T1 in ms, T2 in ms), typical of 1.5 T."""
+
+MYELIN = {"grey": 0.3, "white": 0.8, "lesion": 0.05}
+"""Tissue -> myelin, on a scale from 0 to 1; the other tissues have none."""
 
 # contrast -> gain that keeps every tissue below 1
 _GAIN = {"T1": 1.4, "T2": 1.4, "FLAIR": 2.8}
@@ -67,6 +73,23 @@ def lesion_contrasts(shares: Array, rng: np.random.Generator, spacing: float, no
         table = np.array([tissue_signal(contrast, *RELAXATION[tissue]) for tissue in TISSUES])
         images.append(rician(rng, np.tensordot(table, shares, 1) * texture * bias, noise))
     return np.clip(np.stack(images), 0.0, 1.0).astype(np.float32)
+
+
+def myelin_map(
+    shares: Array, rng: np.random.Generator, spacing: float, noise: float = 0.06, resolution: float = 5.0
+) -> NDArray[np.float32]:
+    """Myelin [1, *S] in [0, 1] of the tissue shares [len(TISSUES), *S], as seen by PET.
+
+    Args:
+        shares: from `tissue_shares`.
+        rng: of the noise.
+        spacing: mm per voxel.
+        noise: sigma of the normal noise.
+        resolution: full width at half maximum of the Gaussian point spread, in mm; 0 for none.
+    """
+    myelin = np.tensordot(np.array([MYELIN.get(tissue, 0.0) for tissue in TISSUES]), shares, 1)
+    seen = ndimage.gaussian_filter(myelin, resolution / (2.0 * np.sqrt(2.0 * np.log(2.0))) / spacing)
+    return np.clip(seen + noise * rng.standard_normal(seen.shape), 0.0, 1.0).astype(np.float32)[None]
 
 
 def lesion_ratio(head: Head) -> float:
