@@ -30,8 +30,8 @@ class SketcherRefiner(Translator):
         L_S = adversarial + lambda_S E |y - s|
         L_R = adversarial + lambda_R E (1/M) sum over regions r of mean_r |y - y'|
 
-    M counts the regions that a sample has. Both are trained in each step, the refiner on the sketch of the moment, through which no gradient
-    flows: as the rates fall, the sketches settle, and the refiner sees in training what it sees in use.
+    M counts the regions that a sample has. Both are trained in each step, the refiner on the sketch of the moment, through which no
+    gradient flows: as the rates fall, the sketches settle, and the refiner sees in training what it sees in use.
 
     >>> import medgen
     >>> spec = medgen.ImageSpec(channels=1, shape=(12, 12))
