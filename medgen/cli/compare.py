@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medgen.cli.common import make_parser
 from medgen.cli.options import parse
-from medgen.cli.work import add_evaluation, evaluation_options, progress_bar
+from medgen.cli.work import add_evaluation, evaluation_options, on_data, progress_bar
 from medgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def run(argv: Sequence[str]) -> int:
     runs = [Run.open(path) for path in options.runs]
     for one in runs:
         one.model.to(one.device(options.device))
+    runs = [on_data(one, options) for one in runs]
     with progress_bar("comparing runs", len(runs), show=not options.quiet) as bar:
         found = compare(runs, progress=bar, **evaluation_options(options))
     print(found)

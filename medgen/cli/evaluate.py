@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medgen.cli.common import make_parser
-from medgen.cli.work import add_evaluation, add_run, evaluation_options, open_run, parse_run, progress_bar
+from medgen.cli.work import add_evaluation, add_run, evaluation_options, on_data, open_run, parse_run, progress_bar
 
 __all__ = ["run"]
 
@@ -14,6 +14,7 @@ _EXAMPLES = """\
   medgen evaluate runs/heart -n 1000 --importance_samples 100
   medgen evaluate runs/heart --metrics frechet_distance coverage --extractor inception.pt
   medgen evaluate runs/flair --split test --per_subject
+  medgen evaluate runs/t1t2 --data pairs.npz --key t2 --source t1 --per_subject      pairs, of a run without
   medgen list --metrics                      what there is
 """
 
@@ -31,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
 
     from medgen.evaluation import evaluate, load_subjects, render
 
-    done = open_run(options, overrides)
+    done = on_data(open_run(options, overrides), options)
     with progress_bar("evaluating", None, show=not options.quiet) as bar:
         scores = evaluate(done, **evaluation_options(options), progress=bar)
     print(render(scores) if options.recipes else render(scores, recipes=False))

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from medgen.registry.config import Config
     from medgen.runs import Run
 
-__all__ = ["add_evaluation", "add_input", "add_run", "evaluation_options", "open_run", "pairs", "parse_run", "progress_bar"]
+__all__ = ["add_evaluation", "add_input", "add_run", "evaluation_options", "on_data", "open_run", "pairs", "parse_run", "progress_bar"]
 
 _MODEL = "--model."
 _EVALUATION = (
     "n", "split", "limit", "metrics", "extractor", "resize", "importance_samples", "bootstrap", "seed", "draws", "segmenter",
+)  # fmt: skip
+
+_ELSEWHERE = (
+    "key", "channels", "source", "source_channels", "pairing", "regions", "select", "columns", "subjects", "val_subjects", "test_subjects",
 )  # fmt: skip
 
 
@@ -90,8 +94,10 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """The options of `medgen.evaluate`."""
+    from medgen.data.config import DataConfig
+
     parser.add_argument("-n", type=int, help="generated samples (default: as many as real ones)")
-    parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="real samples to compare with (default val)")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="real samples to compare with (default val; test with --data)")
     parser.add_argument("--limit", type=int, default=1000, help="real samples at most (default 1000)")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all that fit (`medgen list --metrics`)")
     parser.add_argument("--extractor", help="shipped name, TorchScript file, or package.module:callable")
@@ -101,11 +107,28 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples and intervals (default 0)")
     parser.add_argument("--draws", type=int, default=1, help="translations of a stochastic translator, whose mean is judged (default 1)")
     parser.add_argument("--segmenter", help="package.module:function that finds lesions in targets and translations")
+    parser.add_argument("--data", help="other data than the run's: pairs for a translator that was trained without")
+    add_config(parser, DataConfig, "data (with --data; shape and intensity are those of the training)", only=_ELSEWHERE)
 
 
 def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
     """Those options, as `medgen.evaluate` takes them."""
-    return {name: getattr(options, name) for name in _EVALUATION}
+    split = options.split or ("val" if options.data is None else "test")
+    return {**{name: getattr(options, name) for name in _EVALUATION}, "split": split}
+
+
+def on_data(run: Run, options: argparse.Namespace) -> Run:
+    """The run, on other data where the options name some.
+
+    Raises:
+        ConfigError: options of data without --data.
+    """
+    values = given(options, "", _ELSEWHERE)
+    if options.data is not None:
+        return run.on(options.data, **values)
+    if values:
+        raise ConfigError(f"--{next(iter(values))} says how other data is read; give --data too.")
+    return run
 
 
 def pairs(words: list[str] | None) -> dict[str, float]:

@@ -28,6 +28,7 @@ def from_arrays(
     subjects: Sequence[Any] | Array | None = None,
     images: Mapping[str, Array] | None = None,
     source_images: Array | None = None,
+    source_subjects: Sequence[Any] | Array | None = None,
     image_names: Mapping[str, Sequence[str]] | None = None,
     spacing: Sequence[float] | None = None,
     affine: Sequence[float] | Array | None = None,
@@ -49,6 +50,7 @@ def from_arrays(
         subjects: name of each sample's subject; splits never divide one.
         images: name -> [N, C', *S'], image conditions, e.g. {"source": t1} for paired translation.
         source_images: the same as images={"source": ...}.
+        source_subjects: name of the subject of each sample's source, where source and target are not pairs.
         image_names: name -> names of the channels of an image condition, or of its classes 0..K-1.
         spacing: size of a voxel in mm (seconds for signals), as it is: nothing is resampled.
         affine: 4x4 voxel-to-world matrix, RAS+ mm.
@@ -77,14 +79,16 @@ def from_arrays(
         attributes={key: np.asarray(value, dtype=np.float64) for key, value in (attributes or {}).items()},
         splits=None if splits is None else {key: np.asarray(value, dtype=np.int64) for key, value in splits.items()},
         subjects=None if subjects is None else np.asarray(subjects).astype(str),
+        source_subjects=None if source_subjects is None else np.asarray(source_subjects).astype(str),
         images={key: ArrayStore(as_samples(np.asarray(value), image_config, key)) for key, value in pictures.items()},
         image_names={key: tuple(names) for key, names in (image_names or {}).items()},
         spacing=None if spacing is None else tuple(float(v) for v in spacing),
         affine=None if affine is None else tuple(np.asarray(affine, dtype=np.float64).reshape(-1).tolist()),
         channel_names=tuple(channel_names),
     )
-    if samples.subjects is not None and samples.subjects.shape != (len(samples),):
-        raise DataError(f"{samples.source}: `subjects` must name each of {len(samples)} samples; got shape {samples.subjects.shape}.")
+    for what, named in (("subjects", samples.subjects), ("source_subjects", samples.source_subjects)):
+        if named is not None and named.shape != (len(samples),):
+            raise DataError(f"{samples.source}: `{what}` must name each of {len(samples)} samples; got shape {named.shape}.")
     return patched(assemble(samples, config, default_range, name))
 
 

@@ -286,6 +286,7 @@ def _unpaired(path: Path, config: DataConfig, sources: Sequence[str]) -> Samples
         attributes={},
         splits={name: np.arange(a, b) for name, a, b in zip(SPLITS, bounds, bounds[1:], strict=False)},
         subjects=None if target.subjects is None else target.subjects[first],
+        source_subjects=np.array([other.origins(int(i)) if other.subjects is None else str(other.subjects[i]) for i in second]),
         geometry=None,
         warnings=[*target.warnings, *(line for _, lines in sides for line in lines)],
     )

@@ -47,6 +47,7 @@ def patched(dataset: Dataset) -> Dataset:
         labels=None if whole.labels is None else whole.labels.repeat(each),
         attributes={k: v.repeat(each) for k, v in whole.attributes.items()},
         subjects=None if whole.subjects is None else whole.subjects.repeat(each),
+        source_subjects=None if whole.source_subjects is None else whole.source_subjects.repeat(each),
         splits=None,
         geometry=None,
     )

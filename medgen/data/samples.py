@@ -104,6 +104,7 @@ class Samples:
         attributes: name -> float [N]; NaN where missing.
         splits: the file's own division, "train"/"val"/"test" -> int64.
         subjects: name of each sample's subject, [N].
+        source_subjects: name of the subject of each sample's source, [N], where it is not the sample's own: source and target are not pairs.
         ordered: samples of one subject are neighbours in space or time, so that it must be cut into slabs, never shuffled.
         guard: neighbours at a cut that share values and must be dropped (windows that overlap).
         images: name -> values of an image condition, [N, C', *S'].
@@ -119,6 +120,7 @@ class Samples:
     attributes: Mapping[str, Array] = field(default_factory=dict)
     splits: Mapping[str, Array] | None = None
     subjects: Array | None = None
+    source_subjects: Array | None = None
     ordered: bool = False
     guard: int = 0
     images: Mapping[str, Store] = field(default_factory=dict)

@@ -36,7 +36,8 @@ def origin_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asked.items()}
     known = not any(callable(value) for value in values.values())
     weights = read_meta(run.weights_file)["sha256"]
-    return {"weights": weights, "medgen": medgen.__version__, "asked": {**values, "overrides": run.overrides} if known else None}
+    used = {"overrides": run.overrides, **({"elsewhere": run.elsewhere} if run.elsewhere else {})}
+    return {"weights": weights, "medgen": medgen.__version__, "asked": {**values, **used} if known else None}
 
 
 def load_origin(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from medgen.evaluation.paired import Range
 from medgen.evaluation.regions import contrast_ratio, dice, region_discrepancy
 from medgen.evaluation.ssim import TAPS, ssim
 
-__all__ = ["Segment", "SubjectTable", "aligned", "subject_table"]
+__all__ = ["Segment", "SubjectTable", "aligned", "cycle_mean", "subject_table"]
 
 Segment = Callable[[Tensor, Tensor | None], Tensor]
 """(images [B, C, *S] in stored units, regions [B, 1, *S] or None) -> bool [B, 1, *S]."""
@@ -97,13 +97,14 @@ def subject_table(
     sd: Tensor | None = None,
     segment: Segment | None = None,
     spacing: Sequence[float] | None = None,
+    cycle: Tensor | None = None,
 ) -> SubjectTable:
     """Figures of each subject, over all of its voxels at once (slices of one scan are one image).
 
     mae; psnr with MAX = b - a of `value_range`, of the subject's mean squared error; ssim, the mean over samples; shift, the mean
     displacement of edges over samples (`structure_shift`); with regions, mae NAME of each, and contrast, the mean in the first region over
     the mean in the second, of real and translated images; with `sd`, its mean and the share of voxels whose error is within 2 sd; with
-    `segment`, lesion dice, lost and invented lesions between what it finds in both.
+    `segment`, lesion dice, lost and invented lesions between what it finds in both; with `cycle`, its mean.
 
     Args:
         real, fake: [N, C, *S] in stored units.
@@ -114,6 +115,7 @@ def subject_table(
         sd: standard deviation of each voxel, in stored units.
         segment: finds lesions.
         spacing: of voxels, for the shift; else it is in voxels.
+        cycle: |F(G(x)) - x| of the sources, in their stored units, [N, C', *S].
 
     Raises:
         DataError: arrays that do not fit.
@@ -139,7 +141,10 @@ def subject_table(
     for name in known:
         rows = torch.from_numpy(np.flatnonzero(owner == name))
         parts = [None if x is None else x[rows] for x in (regions, sd)]
-        lines.append(_figures(real[rows].double(), fake[rows].double(), value_range, parts[0], names, parts[1], segment, spacing))
+        figures = _figures(real[rows].double(), fake[rows].double(), value_range, parts[0], names, parts[1], segment, spacing)
+        if cycle is not None:
+            figures["cycle"] = cycle_mean(cycle[rows], parts[0])
+        lines.append(figures)
     columns = tuple(dict.fromkeys(column for line in lines for column in line))
     values = np.array([[line.get(column, math.nan) for column in columns] for line in lines])
     inside = "none" if regions is None else ", ".join(names[1:]) or "regions"
@@ -151,8 +156,15 @@ def subject_table(
         "ssim": "mean over samples, as the metric ssim",
         "shift": f"structure_shift, block {_BLOCK}, search {_SEARCH}, in {'voxels' if spacing is None else 'units of the spacing'}",
         "sd": "1/(N-1) over subjects",
+        **({} if cycle is None else {"cycle": "mean |F(G(x)) - x| of the source, in its stored units"}),
     }
     return SubjectTable(columns, known, values, recipe)
+
+
+def cycle_mean(cycle: Tensor, regions: Tensor | None) -> float:
+    """Mean of cycle residuals [N, C, *S] over all channels, within the regions [N, 1, *S] where there are any."""
+    inside = cycle if regions is None else cycle[(regions != 0).expand_as(cycle)]
+    return float(inside.double().mean())
 
 
 def _figures(

@@ -16,12 +16,12 @@ from medgen.errors import RunError
 from medgen.evaluation.origin import truth_of
 from medgen.evaluation.paired import Range
 from medgen.evaluation.ssim import TAPS
-from medgen.interfaces import Condition
+from medgen.interfaces import Condition, Cycles, Translator
 from medgen.registry import ImageSpec
 from medgen.runs import Run, Work
-from medgen.runs.translate import spread_spec, translate_samples, translator_of
+from medgen.runs.translate import cycle_samples, spread_spec, translate_samples, translator_of
 
-__all__ = ["Translated", "held_out", "translated"]
+__all__ = ["Translated", "cycle_maps", "held_out", "sources_of", "stored", "translated", "whole_samples"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Translated:
         names: of the regions.
         subjects: of the samples.
         spec: of the target.
+        cycle: |F(G(x)) - x| of a translator that `Cycles`, in stored units of the source, [N, C', *S]; None of others.
         truth: SHA-256 of what the targets and regions are in the data (`truth_of`).
     """
 
@@ -46,6 +47,7 @@ class Translated:
     subjects: tuple[str, ...]
     spec: ImageSpec
     truth: str
+    cycle: Tensor | None = None
 
     @property
     def value_range(self) -> Range:
@@ -78,6 +80,27 @@ def translated(
     model = translator_of(run)
     data, rows = held_out(run, split)
     rows = rows[:limit] if places is None else rows[np.asarray(places, np.int64)]
+    fetch = sources_of(model, data, rows)
+    work = Work(seed=seed, draws=draws) if draws > 1 else Work()
+    done = translate_samples(model, fetch, len(rows), work, progress=progress)
+    spec, batch = data.image_spec, data.fetch(rows)
+    regions = batch.condition.values.get("regions")
+    owners = tuple(data.origin(int(i)) for i in rows) if data.subjects is None else tuple(map(str, data.subjects[rows]))
+    return Translated(
+        stored(batch.x, spec),
+        stored(done.mean, spec),
+        None if done.sd is None else stored(done.sd, spread_spec(spec)),
+        None if regions is None else regions.argmax(1, keepdim=True),
+        _names(data),
+        owners,
+        spec,
+        truth_of(data, rows),
+        cycle_maps(model, fetch, len(rows)) if isinstance(model, Cycles) else None,
+    )
+
+
+def sources_of(model: Translator, data: Dataset, rows: Array) -> Callable[[int, int], tuple[Tensor, Condition]]:
+    """(start, stop) -> sources of some of the rows, and their conditions other than images."""
 
     def fetch(start: int, stop: int) -> tuple[Tensor, Condition]:
         batch = model.select(data.fetch(rows[start:stop]))
@@ -86,21 +109,13 @@ def translated(
         rest = Condition({k: values[k] for k in others}, {k: present[k] for k in others & set(present)})
         return values["source"], rest
 
-    work = Work(seed=seed, draws=draws) if draws > 1 else Work()
-    done = translate_samples(model, fetch, len(rows), work, progress=progress)
-    spec, batch = data.image_spec, data.fetch(rows)
-    regions = batch.condition.values.get("regions")
-    owners = tuple(data.origin(int(i)) for i in rows) if data.subjects is None else tuple(map(str, data.subjects[rows]))
-    return Translated(
-        _stored(batch.x, spec),
-        _stored(done.mean, spec),
-        None if done.sd is None else _stored(done.sd, spread_spec(spec)),
-        None if regions is None else regions.argmax(1, keepdim=True),
-        _names(data),
-        owners,
-        spec,
-        truth_of(data, rows),
-    )
+    return fetch
+
+
+def cycle_maps(model: Translator, fetch: Callable[[int, int], tuple[Tensor, Condition]], n: int) -> Tensor:
+    """|F(G(x)) - x| of n sources in stored units, [N, C, *S]."""
+    spec = model.source_spec
+    return (stored(cycle_samples(model, fetch, n), spec) - stored(fetch(0, n)[0], spec)).abs()
 
 
 def held_out(run: Run, split: str) -> tuple[Dataset, Array]:
@@ -109,10 +124,18 @@ def held_out(run: Run, split: str) -> tuple[Dataset, Array]:
     Raises:
         RunError: as `translated`.
     """
-    options = run.config.data_options
-    if options.get("pairing") == "unpaired":
-        raise RunError(f"the data of {run.path} is not paired, so that there is no truth to compare translations with.")
-    data = run.dataset if options.get("patch") is None else _whole(run)
+    data, rows = whole_samples(run, split)
+    if data.samples.source_subjects is not None:
+        raise RunError(
+            f"the data of {run.path} is not paired, so that there is no truth to compare translations with. Give pairs: "
+            f"medgen evaluate {run.path} --data TARGETS --source SOURCES."
+        )
+    return data, rows
+
+
+def whole_samples(run: Run, split: str) -> tuple[Dataset, Array]:
+    """The same, paired or not."""
+    data = run.dataset if run.config.data_options.get("patch") is None else _whole(run)
     rows = data.splits.get(split)
     if rows is None or not len(rows):
         raise RunError(f"the data of {run.path} has no samples in split {split!r}; it has {[k for k, v in data.splits.items() if len(v)]}.")
@@ -130,6 +153,7 @@ def _names(data: Dataset) -> tuple[str, ...]:
     return () if image is None else image.channel_names or tuple(str(k) for k in range(image.channels))
 
 
-def _stored(x: Tensor, spec: ImageSpec) -> Tensor:
+def stored(x: Tensor, spec: ImageSpec) -> Tensor:
+    """Model units to stored units."""
     values: Array = to_stored(x, spec)
     return torch.from_numpy(values.astype("float32"))

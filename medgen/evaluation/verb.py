@@ -20,6 +20,7 @@ from medgen.evaluation.sets import DISTRIBUTION, RECOGNITION, evaluate_sets
 from medgen.evaluation.subjects import Segment, SubjectTable, subject_table
 from medgen.evaluation.table import save_scores
 from medgen.evaluation.translated import Translated, translated
+from medgen.evaluation.unpaired import cycle_score, is_unpaired, unpaired_table
 from medgen.interfaces import Condition, DensityModel, FollowsAttributes, Generator, LatentModel, Translator, evaluating
 from medgen.registry import find, get_host, resolve
 from medgen.runs import ConditionSource, Run, batches_of, sample_cells, score
@@ -96,16 +97,24 @@ def evaluate(
         "density": {"split": split, "importance_samples": importance_samples},
     }
     scores: list[Score] = []
-    table, truth = None, ""
+    table: SubjectTable | None = None
+    truth = ""
+    if metrics is None and isinstance(run.model, Translator) and is_unpaired(run):
+        chosen.pop("paired")
+        table = unpaired_table(run, split, limit, progress=progress)
     if isinstance(run.model, Translator) and "paired" in chosen:
         found = translated(run, split, limit, draws=draws, seed=seed, progress=progress)
         scores += _translations(found, chosen.pop("paired"), draws, seed=seed, bootstrap=bootstrap)
         table, truth = _by_subject(found, segmenter), found.truth
+    if metrics is None and table is not None and "cycle" in table.columns:
+        scores.append(cycle_score(table, seed=seed, bootstrap=bootstrap))
     for kind, names in chosen.items():
         options = {"metrics": names, "bootstrap": bootstrap, "seed": seed, **more.get(kind, {})}
         scores += parts[kind](run, dataset, rows, progress or (lambda _done: None), **options)  # type: ignore[operator]
     if run.overrides:
         scores = [replace(score, recipe={**score.recipe, "overrides": run.overrides}) for score in scores]
+    if run.elsewhere:
+        scores = [replace(score, recipe={**score.recipe, "data": run.elsewhere["data"]}) for score in scores]
     origin = {**origin_of(run, asked), "truth": truth or truth_of(dataset, rows)}
     save_scores(scores, run.path / "evaluation.json", subjects=table, origin=origin)
     return scores
@@ -139,6 +148,7 @@ def _by_subject(found: Translated, segmenter: str | Segment | None) -> SubjectTa
         sd=found.sd,
         segment=segment,
         spacing=found.spec.spacing,
+        cycle=found.cycle,
     )
 
 

@@ -15,18 +15,21 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medgen.data import DataConfig, Dataset, open_data
+from medgen.data.open import is_location
 from medgen.errors import ConfigError, DataError, RunError
 from medgen.factory import load
 from medgen.files import make_folder, write_json, write_text
 from medgen.interfaces import Model
-from medgen.registry import find_family, require
+from medgen.registry import ImageSpec, find_family, require
 from medgen.runs.config import RunConfig, read_yaml
 from medgen.weights import read_meta
 
@@ -46,6 +49,8 @@ class Run:
     def __init__(self, path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         self._asked = dict(overrides or {})
+        self.elsewhere: dict[str, Any] = {}
+        """The data and its options, where they are not those of the training; see `on`."""
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -151,6 +156,33 @@ class Run:
         self.check_data(dataset)
         return dataset
 
+    def on(self, data: str | os.PathLike[str], **options: Any) -> Run:
+        """The same model with other data, such as pairs for a translator that was trained without. Nothing in the folder changes.
+
+        Shape, voxels and intensity are brought to those of the training; all else is read as `options` say. All samples are in the split
+        "test", unless the data itself, `split`, `val_subjects` or `test_subjects` divide them.
+
+        Args:
+            data: a path or the name of a registered dataset.
+            options: fields of `medgen.data.DataConfig`.
+
+        Raises:
+            DataError, ConfigError: it cannot be read so.
+            RunError: samples of another kind than the model's.
+        """
+        other = Run(self.path, self._asked)
+        other.model, config = self.model, self.config
+        where = os.fspath(data)
+        kept = {k: v for k, v in config.data_options.items() if k in _GRID} if is_location(where) else {}
+        opened = open_data(where, default_range=self.model.image_spec.intensity.range, **{**kept, **options})
+        if opened.samples.splits is None and not _DIVIDES & set(options):
+            everything = np.arange(len(opened), dtype=np.int64)
+            opened = replace(opened, splits={"train": everything[:0], "val": everything[:0], "test": everything})
+        other.dataset = _fitted(opened, self.model, whole=config.data_options.get("patch") is not None)
+        other.config = config.model_copy(update={"data": where, "data_options": {**kept, **options}})
+        other.elsewhere = {"data": where, **options}
+        return other
+
     def check_data(self, dataset: Dataset) -> None:
         """Whether `dataset` is what the run was trained on.
 
@@ -194,6 +226,38 @@ class Run:
         if name == "cuda" and not torch.cuda.is_available():
             raise RunError("no CUDA device is available to this torch; use --device cpu.")
         return torch.device(name)
+
+
+_GRID = {"size", "spacing", "orientation", "axis", "dim", "content"}
+_DIVIDES = {"split", "val_subjects", "test_subjects"}
+
+
+def _fitted(dataset: Dataset, model: Model, *, whole: bool) -> Dataset:
+    """The samples in the units of the model.
+
+    Raises:
+        RunError: they are of another kind, or, unless `whole` samples go through it in tiles, of another shape.
+    """
+
+    def like(what: str, found: ImageSpec, wanted: ImageSpec) -> ImageSpec:
+        if (found.channels, found.content, found.dim) != (wanted.channels, wanted.content, wanted.dim) or (
+            found.shape != wanted.shape and not whole
+        ):
+            raise RunError(
+                f"{dataset.source}: {what} must be {wanted.content} of shape {wanted.size} for this model; got {found.content} of shape "
+                f"{found.size}."
+            )
+        return replace(found, intensity=wanted.intensity)
+
+    conditions = []
+    for spec in dataset.conditions:
+        wanted = model.condition_spec(spec.name)
+        if spec.image is not None and wanted is not None and wanted.image is not None:
+            spec = replace(spec, image=like(f"the {spec.name}", spec.image, wanted.image))
+        elif wanted is not None and wanted.names != spec.names:
+            raise RunError(f"{dataset.source}: {spec.name} must be of {list(wanted.names)} for this model; got {list(spec.names)}.")
+        conditions.append(spec)
+    return replace(dataset, image_spec=like("samples", dataset.image_spec, model.image_spec), conditions=tuple(conditions))
 
 
 def open_run(path: str | os.PathLike[str], **overrides: Any) -> Run:

@@ -14,7 +14,7 @@ from medgen.data import DataConfig, Dataset, open_source
 from medgen.data.dispatch import listed, volume_files
 from medgen.data.pairing import matched, side_config
 from medgen.errors import ConfigError, DataError, RunError
-from medgen.interfaces import Condition, Noise, Translator
+from medgen.interfaces import Condition, Cycles, Noise, Translator
 from medgen.nn import forward_bytes
 from medgen.registry import ImageSpec, Intensity
 from medgen.runs.apply import names_file, save_beside
@@ -24,7 +24,7 @@ from medgen.runs.sample import arithmetic
 from medgen.sampling import Blend, tiled
 from medgen.weights import read_meta
 
-__all__ = ["Translation", "Work", "spread_spec", "translate_dataset", "translate_samples", "translate_to", "translator_of"]
+__all__ = ["Translation", "Work", "cycle_samples", "spread_spec", "translate_dataset", "translate_samples", "translate_to", "translator_of"]
 
 Fetch = Callable[[int, int], tuple[Tensor, Condition]]
 
@@ -104,6 +104,17 @@ def translate_dataset(
     return translate_samples(model, fetch, len(dataset), work, progress=progress)
 
 
+def cycle_samples(model: Translator, fetch: Fetch, n: int, work: Work | None = None) -> Tensor:
+    """F(G(x)) of n sources that `fetch(start, stop)` gives, [N, C, *S], of a translator that `Cycles`; whole samples in tiles."""
+    assert isinstance(model, Cycles)
+    work, parts = work or Work(), []
+    rows = _at_once(model, fetch, work)
+    for start in range(0, n, rows):
+        source, condition = fetch(start, min(start + rows, n))
+        parts.append(_tiled(model, source, lambda x, _sample, _tile: model.cycle(x.to(model.device)).cpu(), work, rows))
+    return torch.cat(parts) if parts else torch.empty(0)
+
+
 def translate_samples(
     model: Translator, fetch: Fetch, n: int, work: Work | None = None, *, progress: Callable[[int], None] | None = None
 ) -> Translation:
@@ -134,12 +145,17 @@ def translate_samples(
 def _translated(model: Translator, first: int, x: Tensor, condition: Condition, work: Work, at_once: int, draw: int) -> Tensor:
     """One batch; noise is a function of draw, sample and tile."""
     seed = work.seed if work.draws == 1 else work.seed or 0
-    size = model.source_spec.shape
 
     def part(tiles: Tensor, sample: Tensor, tile: Tensor) -> Tensor:
         noise = None if seed is None else Noise(seed, draw * _DRAW + (first + sample) * _SAMPLE + tile)
         return model.translate(tiles.to(model.device), condition=condition[sample], noise=noise).cpu()
 
+    return _tiled(model, x, part, work, at_once)
+
+
+def _tiled(model: Translator, x: Tensor, part: Callable[[Tensor, Tensor, Tensor], Tensor], work: Work, at_once: int) -> Tensor:
+    """`part(tiles, their samples, their numbers)` of whole samples, blended; of samples that the model takes as they are, at once."""
+    size = model.source_spec.shape
     if tuple(x.shape[2:]) == size:
         return part(x, torch.arange(len(x)), torch.zeros(len(x), dtype=torch.int64))
     out = []

@@ -92,6 +92,85 @@ def test_what_has_no_truth_is_not_compared(tmp_path):
     assert "the data has no targets for them" in write_report(run).read_text()
 
 
+CYCLE = {"width": 4, "multipliers": [1, 2], "discriminator_channels": [4, 4], "pool": 4}
+
+
+@pytest.fixture(scope="module")
+def unpaired(tmp_path_factory):
+    """Sources of three subjects, targets of two, and the pairs of all."""
+    folder = tmp_path_factory.mktemp("unpaired")
+    x = np.random.Generator(np.random.Philox(0)).integers(0, 256, (10, 24, 24)).astype(np.uint8)
+    subjects = np.array(list("aaabbbccdd"))
+    np.savez(folder / "mr.npz", images=x[:8], patient=subjects[:8])
+    np.savez(folder / "ct.npz", images=255 - x[4:], patient=subjects[4:])
+    np.savez(folder / "pairs.npz", ct=255 - x, mr=x, patient=subjects, brain=np.ones_like(x))
+    data = {"source": str(folder / "mr.npz"), "pairing": "unpaired", "subjects": "patient", "split": (0.5, 0.5, 0.0)}
+    return medgen.train("cyclegan", folder / "ct.npz", folder / "r", model=CYCLE, steps=3, batch_size=2, device="cpu", show=False, **data)
+
+
+def residual(model, x):
+    stored = torch.from_numpy(x.astype(np.float32))
+    return (255 * model.cycle(stored / 255) - stored).abs().double()
+
+
+def test_a_run_without_pairs_is_judged_by_what_comes_back(unpaired):
+    scores = {s.name: s for s in evaluate(unpaired, split="val")}
+    assert set(scores) == {"cycle"}
+    table = load_subjects(unpaired.path / "evaluation.json")
+    assert table.columns == ("cycle", "shift")
+    data = unpaired.dataset
+    rows = data.splits["val"]
+    owners = data.samples.source_subjects[rows]
+    each = residual(unpaired.model, data.samples.images["source"].gather(rows)).flatten(1).mean(1).numpy()
+    for name, value in zip(table.subjects, table.values[:, 0], strict=True):
+        assert value == pytest.approx(each[owners == name].mean(), rel=1e-4)
+    assert scores["cycle"].value == pytest.approx(table.values[:, 0].mean())
+    page = write_report(unpaired).read_text()
+    assert "there and back" in page
+    assert "Mean cycle residual" in page
+    with pytest.raises(RunError, match=r"is not paired.*--data TARGETS"):
+        evaluate(unpaired, split="val", metrics=["mae"])
+    assert "cycle" in ok("evaluate", unpaired.path, "--per_subject")
+
+
+def test_a_run_without_pairs_is_judged_on_pairs(unpaired):
+    pairs = unpaired.path.parent / "pairs.npz"
+    run = unpaired.on(pairs, key="ct", source=("mr",), subjects="patient", regions=("brain",))
+    scores = {s.name: s for s in evaluate(run, split="test")}
+    assert {"mae", "psnr", "cycle"} <= set(scores)
+    assert scores["mae"].recipe["data"] == str(pairs)
+    table = load_subjects(unpaired.path / "evaluation.json")
+    assert table.subjects == tuple("abcd")
+    with np.load(pairs) as held:
+        x, y, owners = held["mr"][:, None], held["ct"][:, None], held["patient"]
+    made = 255 * unpaired.model.translate(torch.from_numpy(x.astype(np.float32) / 255)).double().numpy()
+    for name, line in zip(table.subjects, table.values, strict=True):
+        rows = owners == name
+        figures = dict(zip(table.columns, line, strict=True))
+        assert figures["mae"] == pytest.approx(np.abs(np.rint(made) - y)[rows].mean(), abs=0.01)
+        assert figures["cycle"] == pytest.approx(float(residual(unpaired.model, x)[rows].mean()), abs=0.5)
+    shown = ok(
+        "evaluate", unpaired.path, "--data", pairs, "--key", "ct", "--source", "mr", "--subjects", "patient", "--test_subjects", "c", "d",
+        "--per_subject",
+    )  # fmt: skip
+    assert load_subjects(unpaired.path / "evaluation.json").subjects == ("c", "d")
+    assert "cycle" in shown
+    assert "give --data too" in refused("evaluate", unpaired.path, "--key", "ct")
+    small = unpaired.path.parent / "small.npz"
+    np.savez(small, ct=np.zeros((3, 2, 24, 24), np.uint8), mr=np.zeros((3, 24, 24), np.uint8))
+    with pytest.raises(RunError, match=r"samples must be intensity of shape \(1, 24, 24\)"):
+        unpaired.on(small, key="ct", source=("mr",))
+
+
+def test_a_phantom_without_pairs_says_so(tmp_path):
+    data = "mr_ct_phantom?n=4&size=24&paired=false"
+    run = medgen.train(
+        "regression", data, tmp_path / "r", model={"width": 4, "multipliers": [1]}, split=(0.5, 0.5, 0.0), steps=1, device="cpu", show=False
+    )
+    with pytest.raises(RunError, match="is not paired"):
+        evaluate(run)
+
+
 def test_an_open_dataset_is_judged_too(tmp_path):
     x = torch.rand(8, 1, 12, 12, generator=torch.Generator().manual_seed(0)).numpy()
     data = from_arrays(x, source_images=1 - x, split=(0.5, 0.5, 0.0))

@@ -303,6 +303,7 @@ def mr_ct_phantom(
     return from_arrays(
         np.rint(np.stack([pair[1] for pair in pairs])).astype(np.int16),
         images={"source": np.stack(mr)},
+        source_subjects=None if paired else [f"other head {i:05d}" for i in range(n)],
         spacing=(spacing,) * dim,
         name="mr_ct_phantom",
         **{"dim": dim, "content": "intensity", "unit": "HU", **_windowed(data, -1024.0, 1600.0)},

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medgen.data import to_stored
-from medgen.interfaces import Condition, Noise, Translator
+from medgen.interfaces import Condition, Cycles, Noise, Translator
 from medgen.report.blocks import Block, Picture, Section, Text
 from medgen.report.context import Context
 from medgen.report.display import Display
@@ -35,10 +35,12 @@ def translations(context: Context) -> Section | None:
     shown = Display.of(model.source_spec, to_stored(source, model.source_spec))
     blocks: list[Block] = [Text(f"{len(rows)} {context.split_name} samples. {context.display.caption}".strip())]
     blocks.append(Picture.of(sample_grid(to_stored(source, model.source_spec), shown), "Sources", "Sources, every channel."))
-    if context.run.config.data_options.get("pairing") == "unpaired":
+    back = [_cycle(model, source, shown)] if isinstance(model, Cycles) else []
+    if context.data.samples.source_subjects is not None:
         blocks.append(
             Picture.of(sample_grid(made, context.display), "Translations", "Their translations; the data has no targets for them.")
         )
+        blocks += back
         return Section("translations", "Translations", blocks)
     error = difference(real, made, context.display)
     text = f"Mean |difference|: {error.mean():.4g} {context.display.unit}. All differences are on one scale."
@@ -50,7 +52,17 @@ def translations(context: Context) -> Section | None:
         picture = sample_grid(spread, Display.of(spec, spread))
         caption = f"Standard deviation of {_DRAWS} draws, mean {np.mean(spread):.4g} {context.display.unit}."
         blocks.append(Picture.of(picture, "Standard deviation of the translations", caption))
+    blocks += back
     return Section("translations", "Translations", blocks)
+
+
+def _cycle(model: Translator, source: Tensor, display: Display) -> Block:
+    """Sources, what comes back of them, and the cycle map."""
+    assert isinstance(model, Cycles)
+    x, back = (to_stored(part, model.source_spec) for part in (source, model.cycle(source).cpu()))
+    residual = difference(x, back, display)
+    text = f"Mean cycle residual |F(G(x)) - x|: {residual.mean():.4g} {display.unit}. It shows what a translation has lost, not whether it is right."
+    return Picture.of(error_maps(x, back, display, names=("source", "there and back")), "Cycle maps", text)
 
 
 def _divided(condition: Condition) -> tuple[Tensor, Condition]:

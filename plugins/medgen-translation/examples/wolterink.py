@@ -116,6 +116,8 @@ def training_set(given: Patients, options: argparse.Namespace, *, pairs: bool) -
     return from_arrays(
         np.pad(given.ct, widths),
         images={"source": np.pad(given.mr[order], widths)},
+        subjects=given.subjects,
+        source_subjects=None if pairs else given.subjects[order],
         window=(0, 255),
         source_window=(0, 255),
         content="intensity",
