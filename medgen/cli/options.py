@@ -17,27 +17,15 @@ from medgen.registry.config import Config
 __all__ = ["add_config", "given", "overlaid", "parse", "parse_known"]
 
 
-def add_config(
-    parser: argparse.ArgumentParser,
-    config: type[Config],
-    title: str,
-    *,
-    prefix: str = "",
-    hide: Iterable[str] = (),
-    only: Iterable[str] | None = None,
-) -> None:
+def add_config(parser: argparse.ArgumentParser, config: type[Config], title: str, *, prefix: str = "", hide: Iterable[str] = ()) -> None:
     """One option per field of `config`, in a group of its own.
 
     Args:
         prefix: "model." gives `--model.latent_dim`.
         hide: fields whose option is not in the help.
-        only: fields that have an option; by default all.
     """
     group, hidden = parser.add_argument_group(title), set(hide)
-    wanted = None if only is None else set(only)
     for row in config.rows():
-        if wanted is not None and row.name not in wanted:
-            continue
         limits = f"; {row.limits}" if row.limits else ""
         choices = f"; {row.type}" if "one of" in row.type else ""
         group.add_argument(

@@ -23,9 +23,20 @@ _EVALUATION = (
     "n", "split", "limit", "metrics", "extractor", "resize", "importance_samples", "bootstrap", "seed", "draws", "segmenter",
 )  # fmt: skip
 
-_ELSEWHERE = (
-    "key", "channels", "source", "source_channels", "pairing", "regions", "select", "columns", "subjects", "val_subjects", "test_subjects",
-)  # fmt: skip
+_ELSEWHERE: dict[str, dict[str, Any]] = {
+    "key": {"help": "npz array with the targets"},
+    "channels": {"nargs": "+", "type": int, "help": "their channels to keep"},
+    "source": {"nargs": "+", "help": "npz arrays, columns of a table of files, or files and folders with the sources"},
+    "source_channels": {"nargs": "+", "type": int, "help": "their channels to keep"},
+    "pairing": {"choices": ("auto", "name", "subject", "unpaired"), "help": "how files of both go together"},
+    "regions": {"nargs": "+", "help": "masks of regions"},
+    "select": {"help": "pattern of the file names to read in a folder"},
+    "columns": {"nargs": "+", "help": "column of a table with the files of the targets"},
+    "subjects": {"help": "npz array, column, or regex with one group on file names"},
+    "test_subjects": {"nargs": "+", "help": "subjects of the split test; the others are then for train and val"},
+    "val_subjects": {"nargs": "+", "help": "subjects of the split val"},
+}
+"""Fields of `DataConfig` that say where things are in other data; not made from it, since help must not wait for torch."""
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -94,8 +105,6 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """The options of `medgen.evaluate`."""
-    from medgen.data.config import DataConfig
-
     parser.add_argument("-n", type=int, help="generated samples (default: as many as real ones)")
     parser.add_argument("--split", choices=("train", "val", "test"), help="real samples to compare with (default val; test with --data)")
     parser.add_argument("--limit", type=int, default=1000, help="real samples at most (default 1000)")
@@ -108,7 +117,9 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=int, default=1, help="translations of a stochastic translator, whose mean is judged (default 1)")
     parser.add_argument("--segmenter", help="package.module:function that finds lesions in targets and translations")
     parser.add_argument("--data", help="other data than the run's: pairs for a translator that was trained without")
-    add_config(parser, DataConfig, "data (with --data; shape and intensity are those of the training)", only=_ELSEWHERE)
+    group = parser.add_argument_group("with --data, whose shape and intensity are made those of the training")
+    for name, how in _ELSEWHERE.items():
+        group.add_argument(f"--{name}", default=argparse.SUPPRESS, **how)
 
 
 def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:

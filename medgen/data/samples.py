@@ -104,7 +104,7 @@ class Samples:
         attributes: name -> float [N]; NaN where missing.
         splits: the file's own division, "train"/"val"/"test" -> int64.
         subjects: name of each sample's subject, [N].
-        source_subjects: name of the subject of each sample's source, [N], where it is not the sample's own: source and target are not pairs.
+        source_subjects: name of the subject of each sample's source, [N], where source and target are not pairs.
         ordered: samples of one subject are neighbours in space or time, so that it must be cut into slabs, never shuffled.
         guard: neighbours at a cut that share values and must be dropped (windows that overlap).
         images: name -> values of an image condition, [N, C', *S'].

@@ -48,10 +48,11 @@ def unpaired_table(run: Run, split: str, limit: int, *, progress: Callable[[int]
     owner = names[rows]
     known = tuple(dict.fromkeys(owner.tolist()))
     values = np.array([[_mean(figure[owner == name]) for figure in found] for name in known])
+    unit = "voxels" if data.image_spec.spacing is None else "units of the spacing"
     recipe = {
         "samples": "sources, by subject of the source; there is no truth",
         "cycle": "mean |F(G(x)) - x| of the source, in its stored units",
-        "shift": f"structure_shift of the translation from its source, in {'voxels' if data.image_spec.spacing is None else 'units of the spacing'}",
+        "shift": f"structure_shift of the translation from its source, in {unit}",
         "sd": "1/(N-1) over subjects",
         "n": len(rows),
     }

@@ -252,11 +252,12 @@ def _fitted(dataset: Dataset, model: Model, *, whole: bool) -> Dataset:
     conditions = []
     for spec in dataset.conditions:
         wanted = model.condition_spec(spec.name)
+        fits = spec
         if spec.image is not None and wanted is not None and wanted.image is not None:
-            spec = replace(spec, image=like(f"the {spec.name}", spec.image, wanted.image))
+            fits = replace(spec, image=like(f"the {spec.name}", spec.image, wanted.image))
         elif wanted is not None and wanted.names != spec.names:
             raise RunError(f"{dataset.source}: {spec.name} must be of {list(wanted.names)} for this model; got {list(spec.names)}.")
-        conditions.append(spec)
+        conditions.append(fits)
     return replace(dataset, image_spec=like("samples", dataset.image_spec, model.image_spec), conditions=tuple(conditions))
 
 

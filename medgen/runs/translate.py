@@ -110,7 +110,7 @@ def cycle_samples(model: Translator, fetch: Fetch, n: int, work: Work | None = N
     work, parts = work or Work(), []
     rows = _at_once(model, fetch, work)
     for start in range(0, n, rows):
-        source, condition = fetch(start, min(start + rows, n))
+        source, _ = fetch(start, min(start + rows, n))
         parts.append(_tiled(model, source, lambda x, _sample, _tile: model.cycle(x.to(model.device)).cpu(), work, rows))
     return torch.cat(parts) if parts else torch.empty(0)
 

@@ -61,7 +61,7 @@ def _cycle(model: Translator, source: Tensor, display: Display) -> Block:
     assert isinstance(model, Cycles)
     x, back = (to_stored(part, model.source_spec) for part in (source, model.cycle(source).cpu()))
     residual = difference(x, back, display)
-    text = f"Mean cycle residual |F(G(x)) - x|: {residual.mean():.4g} {display.unit}. It shows what a translation has lost, not whether it is right."
+    text = f"Mean cycle residual |F(G(x)) - x|: {residual.mean():.4g} {display.unit}. What was lost, not whether the rest is right."
     return Picture.of(error_maps(x, back, display, names=("source", "there and back")), "Cycle maps", text)
 
 
