@@ -108,6 +108,20 @@ def test_the_long_skip_adds_the_source():
         create(sources=2, long_skip=True)
 
 
+def test_wgan_gp_in_three_dimensions():
+    """The critic's loss is E D(y') - E D(y) + 10 E (|grad D| - 1)^2, whose own gradient reaches every weight of D."""
+    model = create((6, 6, 6), loss="wasserstein", gradient_penalty=10.0, discriminator_norm="none", contexts=0)
+    wake(model)
+    batch, step = batch_of(model)
+    critic, gan = model.phases()[0], model.gans[0]
+    values = critic.loss(batch, step)
+    values["loss"].backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in gan.discriminator.parameters())
+    with torch.no_grad():
+        shift = gan.discriminator(gan(batch.condition)).logits[0].mean() - gan.discriminator(2 * batch.x - 1).logits[0].mean()
+    assert float(values["loss"].detach() - shift) > 0, "what is left is the penalty"
+
+
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ConfigError, match="`estimate` must be one of 2"):
         create(contexts=1, estimate=2)
