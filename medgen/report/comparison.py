@@ -17,7 +17,7 @@ from medgen.interfaces import Generator, Translator
 from medgen.registry import ImageSpec
 from medgen.report.context import Context
 from medgen.report.display import Display
-from medgen.report.figures import Tile, difference, tile_rows
+from medgen.report.figures import BAR, Tile, difference, tile_rows
 from medgen.report.style import FAKE, INK, REAL
 from medgen.runs import Run
 
@@ -64,7 +64,7 @@ def translations_beside(comparison: Comparison) -> Figure:
         rows.append([*(Tile(x[k]) for x in sources), Tile(target, colour=REAL), *(Tile(fake[k], colour=FAKE) for fake in made)])
         rows.append([*[None] * (len(sources) + 1), *(Tile(error[k], "error", INK, top) for error in errors)])
     head = [*names, "target", *(one.name for one in comparison.runs)]
-    return tile_rows(rows, display, width=_INCHES * len(head) + 0.75, column_names=head, error_top=top)
+    return tile_rows(rows, display, width=_INCHES * len(head) + BAR, column_names=head, error_top=top)
 
 
 def samples_beside(comparison: Comparison) -> Figure:

@@ -20,9 +20,11 @@ from medgen.report.style import FAKE, INK, MUTED, PALETTE, REAL, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Tile", "difference", "error_maps", "sample_grid", "tile_rows"]
+__all__ = ["BAR", "Tile", "difference", "error_maps", "sample_grid", "tile_rows"]
 
 _GAP = 0.06  # between tiles, as a share of a tile's height
+BAR = 0.9
+"""Inches that the scale of errors takes on the right."""
 _ERRORS = "magma"
 _SIGNAL_SHAPE = (1.0, 1.6)  # height and width of a signal's tile
 _BACKGROUND = "#1a1a1a"
@@ -112,7 +114,7 @@ def tile_rows(
         error_top: adds a bar for the error scale, from 0 to this.
     """
     canvas = _Canvas(display, len(rows), max(map(len, rows)), title=title, column_names=column_names, row_names=row_names)
-    bars = 0.75 if error_top is not None and display.spec.dim > 1 else 0.0
+    bars = BAR if error_top is not None and display.spec.dim > 1 else 0.0
     left, head = canvas.margins(row_names)
     scale = (width - left - bars) / canvas.width  # inches per unit
     figure = new_figure(width, canvas.height * scale + head + 0.05, constrained=False)

@@ -91,7 +91,7 @@ def test_other_sources_and_patches_of_the_same_targets_are_comparable(tmp_path):
     one, two = trained(tmp_path / "one", source="t1", **more), trained(tmp_path / "two", source=["t1", "t2"], patch=(8, 8), **more)
     found = compare([one, two], split="test", bootstrap=0)
     assert found.warnings() == []
-    assert translations_beside(found).get_figwidth() == pytest.approx(1.55 * 5 + 0.75)  # two sources, target, two translations
+    assert translations_beside(found).get_figwidth() == pytest.approx(1.55 * 5 + 0.9)  # two sources, target, two translations
 
 
 def test_the_command_writes_table_and_picture(runs, tmp_path):
