@@ -282,9 +282,15 @@ def _check_spec(declared: Declared, spec: ImageSpec) -> None:
 
 def _check_slots(declared: Declared, given: Sequence[ConditionSpec], slots: Sequence[ConditionSlot], what: str) -> None:
     kinds = {slot.name: slot.kind for slot in slots}
+    contents = {slot.name: slot.content for slot in slots}
     for spec in given:
         if kinds.get(spec.name) != spec.kind:
             raise ConditionError(f"family {declared.spec.name!r} takes the {what} {kinds or 'none'}; got {spec.name!r} ({spec.kind}).")
+        if spec.image is not None and contents[spec.name] not in ("any", spec.image.content):
+            raise ConditionError(
+                f"family {declared.spec.name!r} takes {contents[spec.name]} as {spec.name!r}; got {spec.image.content}"
+                f"{' (see --source_content)' if spec.name == 'source' else ''}."
+            )
 
 
 def _check_interfaces(declared: Declared, model_class: Any) -> None:

@@ -140,7 +140,8 @@ def _metric_pairs(spec: Any) -> Iterator[tuple[str, str]]:
 
 
 def _slot(slot: ConditionSlot) -> str:
-    return f"{slot.name} ({slot.kind}, {'required' if slot.required else 'optional'})"
+    content = "" if slot.content == "any" else f" of {slot.content}"
+    return f"{slot.name} ({slot.kind}{content}, {'required' if slot.required else 'optional'})"
 
 
 def _citation(reference: Reference) -> str:

@@ -68,7 +68,10 @@ def from_arrays(
     values = as_samples(np.asarray(x), config, source or name)
     pictures = dict(images or {}) | ({} if source_images is None else {"source": source_images})
     dim = values.ndim - 2
-    image_config = config.model_copy(update={"dim": dim, "channels": None})
+    image_configs = {
+        key: config.model_copy(update={"dim": dim, "channels": None, "content": config.source_content if key == "source" else "auto"})
+        for key in pictures
+    }
     classes = (None, ()) if labels is None else as_classes(np.asarray(labels), class_names, source or name)
     samples = Samples(
         store=ArrayStore(values),
@@ -80,7 +83,7 @@ def from_arrays(
         splits=None if splits is None else {key: np.asarray(value, dtype=np.int64) for key, value in splits.items()},
         subjects=None if subjects is None else np.asarray(subjects).astype(str),
         source_subjects=None if source_subjects is None else np.asarray(source_subjects).astype(str),
-        images={key: ArrayStore(as_samples(np.asarray(value), image_config, key)) for key, value in pictures.items()},
+        images={key: ArrayStore(as_samples(np.asarray(value), image_configs[key], key)) for key, value in pictures.items()},
         image_names={key: tuple(names) for key, names in (image_names or {}).items()},
         spacing=None if spacing is None else tuple(float(v) for v in spacing),
         affine=None if affine is None else tuple(np.asarray(affine, dtype=np.float64).reshape(-1).tolist()),

@@ -167,7 +167,8 @@ def _images(samples: Samples, scans: dict[str, Scan], config: DataConfig, defaul
     for key, store in samples.images.items():
         # one channel with several names is a label map, also where the data shows one of its classes only
         named = store.shape[1] == 1 and len(samples.image_names.get(key, ())) > 1
-        own = config.model_copy(update={"content": "labels" if named else "auto"})
+        content = "labels" if named else config.source_content if key == "source" else "auto"
+        own = config.model_copy(update={"content": content})
         image, _ = fit_spec(samples, store, scans[key], own, default_range, key=key)
         specs.append(ConditionSpec(name=key, kind="image", image=image))
     return tuple(specs)

@@ -54,6 +54,7 @@ class DataConfig(Config):
         None, description="Numbers of the channels of the source to keep (npz arrays, 4-D files); by default all."
     )
     source_window: Pair | None = Field(None, description="As `window`, of the source.")
+    source_content: Literal["auto", "intensity", "labels"] = Field("auto", description="As `content`, of the source.")
     pairing: Literal["auto", "name", "subject", "unpaired"] = Field(
         "auto",
         description="How files of source and target go together: by name, by subject (see `subjects`), not at all; auto: name or subject.",

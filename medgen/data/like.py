@@ -148,7 +148,7 @@ def _dataset(samples: Samples, spec: ImageSpec, conditions: Sequence[ConditionSp
 
 _FROM_SPEC = ("window", "percentiles", "range", "size", "spacing", "orientation", "min_foreground", "dim", "content")
 _OF_TRAINING = (
-    *("source", "source_channels", "source_window", "pairing", "regions", "patch", "patches", "patch_foreground"),
+    *("source", "source_channels", "source_window", "source_content", "pairing", "regions", "patch", "patches", "patch_foreground"),
     *("val_subjects", "test_subjects"),
 )
 

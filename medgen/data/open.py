@@ -55,6 +55,7 @@ def open_data(path: str | os.PathLike[str], *, default_range: tuple[float, float
 _OF_DRAWN = {
     "window",
     "source_window",
+    "source_content",
     "percentiles",
     "range",
     "content",

@@ -99,7 +99,7 @@ def side_config(config: DataConfig, *, regions: bool = False) -> DataConfig:
             "source": None,
             "regions": (),
             "channels": None if regions else config.source_channels,
-            "content": "labels" if regions else "auto",
+            "content": "labels" if regions else config.source_content,
             "min_foreground": 0.0,
             "select": None,
             "labels": "none",

@@ -12,6 +12,7 @@ from medgen.interfaces.inpaint import Inpainter
 from medgen.interfaces.model import DensityModel, Generator, LatentModel, Model, Translator, evaluating
 from medgen.interfaces.noise import Noise, as_noise
 from medgen.interfaces.phases import Phase, PreparesOnData
+from medgen.interfaces.styles import FollowsStyle
 
 __all__ = [
     "INTERFACES",
@@ -22,6 +23,7 @@ __all__ = [
     "DecomposesBound",
     "DensityModel",
     "FollowsAttributes",
+    "FollowsStyle",
     "Generator",
     "Inpainter",
     "LatentModel",

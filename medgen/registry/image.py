@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from medgen.errors import ConfigError
 
@@ -19,6 +19,7 @@ __all__ = ["ConditionSlot", "ConditionSpec", "ImageSpec", "Intensity"]
 
 SlotKind = Literal["label", "attributes", "image"]
 SLOT_KINDS: tuple[str, ...] = ("label", "attributes", "image")
+SlotContent = Literal["any", "intensity", "labels"]
 
 
 def _finite(numbers: Iterable[float]) -> bool:
@@ -194,17 +195,24 @@ class ConditionSlot:
         name: "label", "attributes", "source", "mask", "planes", "spacing", ...
         kind: "label" (class index per sample), "attributes" (vector per sample) or "image" (array per sample).
         required: False where the family works with the slot missing.
+        content: what an image slot must hold: "labels" (one-hot maps), "intensity", or "any" of both.
     """
 
     name: str
     kind: SlotKind
     required: bool = False
+    content: SlotContent = "any"
 
     def __post_init__(self) -> None:
         if self.kind not in SLOT_KINDS:
             raise ConfigError(f"`kind` of condition slot {self.name!r} must be one of {SLOT_KINDS}; got {self.kind!r}.")
         if not self.name.isidentifier():
             raise ConfigError(f"a condition slot's name must be an identifier; got {self.name!r}.")
+        if self.content not in get_args(SlotContent) or (self.content != "any" and self.kind != "image"):
+            raise ConfigError(
+                f"`content` of condition slot {self.name!r} must be 'any', or of an image slot 'intensity' or 'labels'; "
+                f"got {self.content!r} of kind {self.kind!r}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

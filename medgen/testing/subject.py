@@ -183,8 +183,7 @@ class Subject:
             return ConditionSpec(name=slot.name, kind="attributes", names=("age", "dose"), mean=(60.0, 1.0), sd=(10.0, 0.5))
         # an unpaired translator compares both sides; all others must tell the channels of source and target apart
         channels = target.channels if self.spec.capabilities.training == "unpaired" else target.channels + 1
-        span = self.spec.capabilities.value_range
-        image = ImageSpec(channels=channels, shape=target.shape, spacing=target.spacing, intensity=Intensity(range=span))
+        image = self._image_spec(target.shape, "labels" if slot.content == "labels" else "intensity", channels)
         return ConditionSpec(name=slot.name, kind="image", image=image)
 
     # ----------------------------------------------------------------------------------------------- models

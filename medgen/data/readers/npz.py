@@ -170,7 +170,8 @@ def _images(
     """The source and the regions, on the grid of the samples, and the names of their channels and classes."""
     images, names = dict[str, ArrayStore](), dict[str, tuple[str, ...]]()
     if config.source is not None and config.pairing != "unpaired":
-        each = [_beside(arrays, parts, name, config, dim, path) for name in config.source]
+        own_config = config.model_copy(update={"content": config.source_content})
+        each = [_beside(arrays, parts, name, own_config, dim, path) for name in config.source]
         if len({(e.shape, e.dtype) for e in each}) > 1:
             raise DataError(f"{path}: arrays of `source` must have one shape and type; got {[(e.shape, str(e.dtype)) for e in each]}.")
         values = np.concatenate(each, 1) if len(each) > 1 else each[0]
@@ -179,10 +180,11 @@ def _images(
             if not all(0 <= c < values.shape[1] for c in keep):
                 raise DataError(f"{path}: `source_channels` must be in 0..{values.shape[1] - 1}; got {keep}.")
             values, own = values[:, list(keep)], tuple(own[c] for c in keep) if own else ()
-        images["source"] = ArrayStore(_resized(values, config))
+        images["source"] = ArrayStore(_resized(values, own_config))
         names["source"] = own if values.shape[1] > 1 else ()
     if config.regions:
-        masks = [_beside(arrays, parts, name, config, dim, path) for name in config.regions]
+        as_read = config.model_copy(update={"content": "auto"})
+        masks = [_beside(arrays, parts, name, as_read, dim, path) for name in config.regions]
         found = [resize(m, config.size, labels=True) if config.size else m for m in masks]
         images["regions"] = ArrayStore(region_map(found, config.regions, str(path)))
         names["regions"] = ("other", *config.regions)
@@ -194,7 +196,7 @@ def _beside(arrays: Arrays, parts: Mapping[str, str], name: str, config: DataCon
     if missing := [n for n in each if n not in arrays]:
         raise DataError(f"{path}: there is no array {missing[0]!r}{suggestion(name, arrays)}")
     joined = np.concatenate([arrays[n] for n in each])
-    update = {"channels": None, "dim": dim, "content": "auto"}
+    update = {"channels": None, "dim": dim}
     return as_samples(joined, config.model_copy(update=update), f"{path} {each[0]!r}")
 
 

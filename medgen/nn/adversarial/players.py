@@ -15,7 +15,7 @@ from medgen.errors import CollapseWarning
 from medgen.interfaces import Batch, Phase, Step
 from medgen.nn.adversarial.discriminator import Judgement
 from medgen.nn.adversarial.losses import AdversarialLoss, NonSaturating
-from medgen.nn.adversarial.regularisers import clip_weights, gradient_penalty, r1_penalty, update_spectral_norms
+from medgen.nn.adversarial.regularisers import SpectralNorm, clip_weights, gradient_penalty, r1_penalty, update_spectral_norms
 from medgen.nn.adversarial.remedies import FeatureDistance, InstanceNoise, feature_matching
 
 __all__ = ["CollapseAlarm", "Game", "players"]
@@ -165,6 +165,10 @@ def players(
         for module in judges:
             update_spectral_norms(module)
 
+    def follow() -> None:
+        for module in makers:
+            update_spectral_norms(module)
+
     watch = alarm.watch if alarm is not None else None
     return [
         Phase(
@@ -183,6 +187,7 @@ def players(
             generator_loss,
             validate=False,
             optimizer=generator_optimizer or {},
+            after=follow if any(isinstance(layer, SpectralNorm) for module in makers for layer in module.modules()) else None,
             watch=watch,
         ),
     ]

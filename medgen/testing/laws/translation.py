@@ -140,10 +140,12 @@ def translations_stay_in_place(subject: Subject) -> None:
 def _response(subject: Subject, case: Case, model: Any, place: tuple[int, ...]) -> Tensor:
     """How much each output voxel [*S] moves when one voxel of the source does, averaged over sources and channels."""
     x, rest = subject.source(model, subject.condition(case, N, dtype=torch.float64))
-    other = x.clone()
-    low, high = model.source_spec.intensity.range
+    other, spec = x.clone(), model.source_spec
     voxel: Any = (slice(None), slice(None), *place)
-    other[voxel] += 0.5 * (high - low)
+    if spec.content == "labels":
+        other[voxel] = x[voxel].roll(1, 1)  # the next class
+    else:
+        other[voxel] += 0.5 * (spec.intensity.range[1] - spec.intensity.range[0])
     change: Tensor = (model.translate(other, condition=rest) - model.translate(x, condition=rest)).abs().mean((0, 1))
     return change / change.sum().clamp(min=1e-30)
 

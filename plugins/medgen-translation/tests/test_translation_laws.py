@@ -34,6 +34,11 @@ class TestSketcherRefiner(FamilySuite):
     golden = GOLDEN
 
 
+class TestSpade(FamilySuite):
+    family = "spade"
+    golden = GOLDEN
+
+
 class TestDiffusionTranslation(FamilySuite):
     family = "diffusion_translation"
     golden = GOLDEN

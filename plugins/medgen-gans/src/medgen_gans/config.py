@@ -31,7 +31,9 @@ class GameConfig(medgen.Config):
     noise_until: float = Field(1.0, gt=0, le=1, description="Part of the training over which the instance noise falls to 0.")
     adversarial: float = Field(1.0, ge=0, description="Weight of the adversarial loss in the generator's.")
     feature_matching: float = Field(0.0, ge=0, description="Weight of the distance between mean features of real and generated batches.")
-    feature_distance: Literal["squared", "absolute"] = Field("squared", description="That distance: of the paper, or of its code.")
+    feature_distance: Literal["squared", "absolute", "paired"] = Field(
+        "squared", description="That distance: of the paper, or of its code; paired: sample by sample, of translators with true targets."
+    )
 
     discriminator_norm: Literal["none", "batch", "instance", "group"] = Field("none", description="Normalisation in the discriminator.")
     spectral_norm: bool = Field(True, description="Divide every weight of the discriminator by its largest singular value.")
@@ -67,6 +69,7 @@ class GanConfig(GameConfig):
     )
     reference: int = Field(32, ge=2, le=4096, description="Samples of the reference batch of virtual batch normalisation.")
     minibatch_kernels: int = Field(0, ge=0, le=1024, description="Kernels of minibatch discrimination (Salimans); 0 for none.")
+    feature_distance: Literal["squared", "absolute"] = Field("squared", description="That distance: of the paper, or of its code.")
     temperature: float = runtime_field(1.0, gt=0, le=10, description="Factor on z when sampling: less gives more typical samples.")
 
     @property

@@ -73,14 +73,28 @@ _WEI2019 = medgen.Reference(
     url="https://doi.org/10.1016/j.media.2019.101546",
 )
 
+_SPADE = medgen.Reference(
+    title="Semantic Image Synthesis with Spatially-Adaptive Normalization",
+    authors="T. Park, M.-Y. Liu, T.-C. Wang, J.-Y. Zhu",
+    year=2019,
+    url="https://arxiv.org/abs/1903.07291",
+)
+_XCAT = medgen.Reference(
+    title="4D Semantic Cardiac Magnetic Resonance Image Synthesis on XCAT Anatomical Model",
+    authors="S. Abbasi-Sureshjani, S. Amirrajab, C. Lorenz, J. Weese, J. Pluim, M. Breeuwer",
+    year=2020,
+    url="https://arxiv.org/abs/2002.07089",
+)
+
 _SOURCE = medgen.ConditionSlot(name="source", kind="image", required=True)
 _REGIONS = medgen.ConditionSlot(name="regions", kind="image")
+_LABELS = medgen.ConditionSlot(name="source", kind="image", required=True, content="labels")
 _DIMS = (1, 2, 3)
 
 
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
-    """regression, pix2pix, cyclegan, context_aware_gan, sketcher_refiner, diffusion_translation."""
+    """regression, pix2pix, cyclegan, context_aware_gan, sketcher_refiner, spade, diffusion_translation."""
     yield medgen.FamilySpec(
         name="regression",
         interfaces=("translator",),
@@ -130,6 +144,16 @@ def medgen_families() -> Iterator[medgen.FamilySpec]:
         tiny={"width": 8, "layers": 3, "discriminator_channels": [8, 8]},
         summary="GAN without pooling, with the gradients of the image in its loss, refined by further GANs that see the estimate before",
         references=(_NIE, _TU),
+    )
+    yield medgen.FamilySpec(
+        name="spade",
+        interfaces=("translator",),
+        model="medgen_translation.spade:Spade",
+        config="medgen_translation.spade_config:SpadeConfig",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_LABELS,), training="paired"),
+        tiny={"width": 8, "multipliers": [1, 2], "hidden": 8, "style_dim": 4, "discriminator_channels": [8, 8]},
+        summary="Images from label maps by spatially adaptive normalisation, with the style of any image",
+        references=(_SPADE, _XCAT),
     )
     yield medgen.FamilySpec(
         name="diffusion_translation",
