@@ -6,7 +6,8 @@ from medgen.runs.config import RunConfig, TrainConfig
 from medgen.runs.inpaint import inpaint_to
 from medgen.runs.run import METRIC_COLUMNS, Run, open_run
 from medgen.runs.sample import sample_cells, sample_to_folder
-from medgen.runs.translate import Translation, Work, translate_dataset, translate_to
+from medgen.runs.translate import Translation, Work, translate_dataset
+from medgen.runs.translate_files import style_of, translate_to
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -25,6 +26,7 @@ __all__ = [
     "sample_format",
     "sample_to_folder",
     "score",
+    "style_of",
     "translate_dataset",
     "translate_to",
 ]

@@ -1,30 +1,23 @@
-"""Translating given images: whole volumes in, whole volumes out, on the grid and in the units of the target."""
+"""Translating samples: whole ones, in tiles where the model is of patches, drawn or with a style."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medgen.data import DataConfig, Dataset, open_source
-from medgen.data.dispatch import listed, volume_files
-from medgen.data.pairing import matched, side_config
-from medgen.errors import ConfigError, DataError, RunError
-from medgen.interfaces import Condition, Cycles, Noise, Translator
+from medgen.data import Dataset
+from medgen.errors import ConfigError, RunError
+from medgen.interfaces import Condition, Cycles, FollowsStyle, Noise, Translator
 from medgen.nn import forward_bytes
 from medgen.registry import ImageSpec, Intensity
-from medgen.runs.apply import names_file, save_beside
-from medgen.runs.claim import claim
 from medgen.runs.run import Run
-from medgen.runs.sample import arithmetic
 from medgen.sampling import Blend, tiled
-from medgen.weights import read_meta
 
-__all__ = ["Translation", "Work", "cycle_samples", "spread_spec", "translate_dataset", "translate_samples", "translate_to", "translator_of"]
+__all__ = ["Translation", "Work", "cycle_samples", "spread_spec", "translate_dataset", "translate_samples", "translator_of"]
 
 Fetch = Callable[[int, int], tuple[Tensor, Condition]]
 
@@ -83,7 +76,12 @@ def translator_of(run: Run) -> Translator:
 
 
 def translate_dataset(
-    model: Translator, dataset: Dataset, work: Work | None = None, *, progress: Callable[[int], None] | None = None
+    model: Translator,
+    dataset: Dataset,
+    work: Work | None = None,
+    *,
+    style: Tensor | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Translation:
     """Translate all samples of a dataset of sources (`open_source`); samples larger than the model's own shape in blended tiles.
 
@@ -91,17 +89,19 @@ def translate_dataset(
         model: in whatever mode; on its device.
         dataset: whose samples are sources.
         work: how.
+        style: of a model that `FollowsStyle`, [Z]; see `medgen.runs.style_of`.
         progress: called with the number of samples, or tiles, done.
 
     Raises:
-        ConfigError: several draws of a model that is not stochastic, or a memory budget below what one sample takes.
+        ConfigError: a style beside a seed or draws, several draws of a model that is not stochastic, or a memory budget below what one
+            sample takes.
     """
 
     def fetch(start: int, stop: int) -> tuple[Tensor, Condition]:
         batch = model.select(dataset.fetch(np.arange(start, stop)))
         return batch.x, batch.condition
 
-    return translate_samples(model, fetch, len(dataset), work, progress=progress)
+    return translate_samples(model, fetch, len(dataset), work, style=style, progress=progress)
 
 
 def cycle_samples(model: Translator, fetch: Fetch, n: int, work: Work | None = None) -> Tensor:
@@ -116,10 +116,18 @@ def cycle_samples(model: Translator, fetch: Fetch, n: int, work: Work | None = N
 
 
 def translate_samples(
-    model: Translator, fetch: Fetch, n: int, work: Work | None = None, *, progress: Callable[[int], None] | None = None
+    model: Translator,
+    fetch: Fetch,
+    n: int,
+    work: Work | None = None,
+    *,
+    style: Tensor | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Translation:
     """Translate n samples that `fetch(start, stop)` gives, with their conditions other than images. See `translate_dataset`."""
     work = work or Work()
+    if style is not None and (work.seed is not None or work.draws > 1):
+        raise ConfigError("a given style leaves nothing to draw; give `style`, or `seed` and `draws`.")
     if work.draws > 1 and not model.stochastic:
         raise ConfigError("`draws` above 1 needs a stochastic translation, which this model has not; its translation is always the same.")
     rows, done = _at_once(model, fetch, work), 0
@@ -128,7 +136,7 @@ def translate_samples(
         parts = []
         for start in range(0, n, rows):
             source, condition = fetch(start, min(start + rows, n))
-            parts.append(_translated(model, start, source, condition, work, rows, draw))
+            parts.append(_translated(model, start, source, condition, work, rows, draw, style))
             done += len(source)
             if progress is not None:
                 progress(done)
@@ -142,12 +150,17 @@ def translate_samples(
     return Translation(mean, (squares / (work.draws - 1)).sqrt() if work.draws > 1 else None)
 
 
-def _translated(model: Translator, first: int, x: Tensor, condition: Condition, work: Work, at_once: int, draw: int) -> Tensor:
-    """One batch; noise is a function of draw, sample and tile."""
+def _translated(
+    model: Translator, first: int, x: Tensor, condition: Condition, work: Work, at_once: int, draw: int, style: Tensor | None
+) -> Tensor:
+    """One batch; noise is a function of draw, sample and tile; of the draw alone where it is a style, which a whole volume shares."""
     seed = work.seed if work.draws == 1 else work.seed or 0
 
     def part(tiles: Tensor, sample: Tensor, tile: Tensor) -> Tensor:
-        noise = None if seed is None else Noise(seed, draw * _DRAW + (first + sample) * _SAMPLE + tile)
+        if style is not None and isinstance(model, FollowsStyle):
+            return model.stylise(tiles.to(model.device), style, condition=condition[sample]).cpu()
+        place = torch.zeros_like(tile) if isinstance(model, FollowsStyle) else (first + sample) * _SAMPLE + tile
+        noise = None if seed is None else Noise(seed, draw * _DRAW + place)
         return model.translate(tiles.to(model.device), condition=condition[sample], noise=noise).cpu()
 
     return _tiled(model, x, part, work, at_once)
@@ -190,102 +203,3 @@ def spread_spec(spec: ImageSpec) -> ImageSpec:
     (a, b), width = rule.range, tuple(high - low for low, high in zip(rule.low, rule.high, strict=True))
     intensity = Intensity(low=(0.0,) * len(width), high=width, range=(0.0, b - a), clip=False, unit=rule.unit)
     return replace(spec, content="intensity", intensity=intensity)
-
-
-def translate_to(
-    run: Run, data: Sequence[str], out: Path, *, work: Work | None = None, progress: Callable[[int], None] | None = None
-) -> list[Path]:
-    """Translate files, and write NIfTI beside NIfTI with the affine and shape of the input, in the units of the target.
-
-    Of a folder, one file after the other is read, translated and written; those that are there already are kept, so that an interrupted
-    call is simply repeated.
-
-    Args:
-        run: a finished run of a translator.
-        data: a file or folder for each contrast, in the order of the training source; folders are paired by name or subject.
-        out: a folder; or the name of a file, where `data` are files. Standard deviations of several draws lie beside, as NAME_sd.
-        work: how.
-        progress: called with the number of files done; of a single one, with the number of samples.
-
-    Raises:
-        RunError: the family does not translate, a result would replace an input, or the folder holds results of another call.
-        DataError: input that does not fit the model.
-    """
-    model, work = translator_of(run), work or Work()
-    single = names_file(out)
-    jobs = list(_jobs(data, DataConfig.parse(run.config.data_options)))
-    if single and len(jobs) > 1:
-        raise RunError(f"{data[0]} holds {len(jobs)} files, so that the output must be a folder; got {out}.")
-    targets = [out if single else out / name for _, name in jobs]
-    if not single:
-        asked = {"weights": read_meta(run.weights_file)["sha256"], "overrides": run.overrides, "seed": work.seed, "draws": work.draws}
-        asked |= {"overlap": work.overlap, "blend": work.blend, **arithmetic(model)}
-        claim(out / "translations.json", asked, held=any(target.exists() for target in targets), what="translations")
-    for number, ((paths, _), target) in enumerate(zip(jobs, targets, strict=True), 1):
-        beside = _with_suffix(target, "_sd")
-        if single or not (target.exists() and (work.draws == 1 or beside.exists())):
-            _translate_file(run, model, paths, target, beside, work, progress if len(jobs) == 1 else None)
-        if progress is not None and len(jobs) > 1:
-            progress(number)
-    written = [target for target in targets if target.exists()]
-    return written + [_with_suffix(target, "_sd") for target in written if work.draws > 1]
-
-
-def _translate_file(
-    run: Run, model: Translator, paths: Sequence[str], target: Path, beside: Path, work: Work, progress: Callable[[int], None] | None
-) -> None:
-    whole = run.config.data_options.get("patch") is not None
-    dataset = open_source(paths, model.source_spec, model.conditions, whole=whole, **run.config.data_options)
-    done = translate_dataset(model, dataset, work, progress=progress)
-    spec = replace(model.image_spec, shape=dataset.image_spec.shape)
-    if done.sd is not None:
-        save_beside(done.sd, dataset, paths, beside, spread_spec(spec))
-    save_beside(done.mean, dataset, paths, target, spec)  # last: its being there means that all is done
-
-
-def _jobs(data: Sequence[str], config: DataConfig) -> Iterator[tuple[list[str], str]]:
-    """(one input per contrast, relative name of the result) of each file."""
-    own = side_config(config)
-    sides = [_files(text, own) for text in data]
-    (kind, names, first, subjects) = sides[0]
-    lines = [list(range(len(first)))]
-    for (other, more, _, theirs), text in zip(sides[1:], data[1:], strict=True):
-        if other != kind:
-            raise DataError(f"{text}: inputs must be files of one kind; got {other} beside {kind}.")
-        lines.append(matched(names, more, subjects, theirs, "auto", text))
-    ending = {"nifti": ".nii.gz", "dicom": ".nii.gz", "image": ".png", "table": ".csv"}.get(kind, ".npz")
-    for k, path in enumerate(first):
-        given = [sides[s][2][line[k]] for s, line in enumerate(lines)]
-        plain = path.name.lower().endswith(".nii")
-        yield [str(p) for p in given], names[k] + (".nii" if plain else ending)
-
-
-def _files(text: str, config: DataConfig) -> tuple[str, list[str], list[Path], list[str] | None]:
-    """Kind, names without endings, paths and subjects of the files of one input."""
-    where = Path(text).expanduser()
-    if not where.exists() and not any(c in text for c in "*?["):
-        raise DataError(f"there is no file or folder {text}.")
-    kind, root, files = listed(where, config)
-    subjects = None
-    if kind in ("nifti", "dicom"):
-        named = config.subjects not in ("auto", "none")
-        try:
-            volumes = volume_files(kind, files, config)
-        except DataError:
-            if not named:
-                raise
-            volumes = volume_files(kind, files, config.model_copy(update={"subjects": "auto"}))  # of other names than in training
-            named = False
-        files, subjects = [v.path for v in volumes], [v.subject for v in volumes] if named else None
-    names = [(f.relative_to(root).as_posix() if f != root else f.name).split(".")[0] for f in files]
-    return kind, names, files, subjects
-
-
-def _with_suffix(path: Path, suffix: str) -> Path:
-    """The suffix goes before all endings.
-
-    >>> _with_suffix(Path("a/b.nii.gz"), "_sd").as_posix()
-    'a/b_sd.nii.gz'
-    """
-    stem, dot, ending = path.name.partition(".")
-    return path.with_name(f"{stem}{suffix}{dot}{ending}")

@@ -67,6 +67,25 @@ def test_key_and_source(save_npz, rng):
     assert float(data.fetch([0]).x.sum(1).min()) == 1.0
 
 
+def test_a_source_may_be_a_label_map_or_not(save_npz, rng):
+    """Few whole numbers are labels unless the option says otherwise; floats are not unless it does. Labels are never mixed."""
+    masks = 40 * (np.indices((8, 8)).sum(0) % 3)[None].repeat(5, 0)
+    path = save_npz(
+        images=rng.integers(40, 256, (5, 8, 8)).astype(np.uint8), few=(masks // 40).astype(np.uint8), floats=masks.astype(np.float32)
+    )
+
+    def source(name, **options):
+        return open_data(path, key="images", source=name, size=(4, 4), **options).conditions[0].image
+
+    assert (source("few").content, source("few").size) == ("labels", (3, 4, 4))
+    assert source("few", content="intensity").content == "labels"  # that of the target
+    assert (source("few", source_content="intensity").content, source("floats").content) == ("intensity", "intensity")
+    found = source("floats", source_content="labels")
+    assert (found.content, found.intensity.low) == ("labels", (0.0, 40.0, 80.0))
+    with pytest.raises(DataError, match="label maps must have one channel of integers"):
+        open_data(path, key="images", source=["few", "few"], source_content="labels")
+
+
 def test_one_recording_and_an_archive_by_another_name(tmp_path, rng):
     with (tmp_path / "ecg.dat").open("wb") as file:
         np.savez(file, ecg=np.arange(1000, dtype=np.uint16))

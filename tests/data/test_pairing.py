@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medgen.data import open_data
+from medgen.data import open_data, open_source
 from medgen.data.stores import region_map
 from medgen.errors import ConfigError, DataError
 
@@ -42,6 +42,20 @@ def test_folders_are_paired_by_name_and_joined_as_channels(folders):
     assert spec.spacing == data.image_spec.spacing
     regions = next(c.image for c in data.conditions if c.name == "regions")
     assert (regions.content, regions.channel_names) == ("labels", ("other", "lesion"))
+
+
+def test_a_source_of_label_maps_is_one_hot_also_where_the_file_holds_floats(folders, write_nifti):
+    for k in range(6):
+        mask = np.zeros(SHAPE, np.float32)
+        mask[1:3], mask[:, :3] = 40, 80 * (k % 2)
+        write_nifti(f"maps/sub-{k}.nii.gz", mask)
+    options = {"source": str(folders / "maps"), "size": [s - 1 for s in SHAPE]}
+    data = open_data(folders / "flair", source_content="labels", **options)
+    spec = next(c.image for c in data.conditions if c.name == "source")
+    assert (spec.content, spec.intensity.low) == ("labels", (0.0, 40.0, 80.0))
+    assert open_data(folders / "flair", **options).conditions[0].image.content == "intensity"
+    seen = open_source([folders / "maps"], spec, **data.config.to_json())
+    assert bool((seen.fetch([0, 3]).x == data.fetch([0, 3]).condition.values["source"]).all())
 
 
 def test_slices_stay_together_also_where_empty_ones_are_left_out(folders):

@@ -175,3 +175,7 @@ def test_size_of_a_condition():
     assert ConditionSpec(name="label", kind="label", names=("a", "b", "c")).size == 3
     assert ConditionSpec(name="source", kind="image", image=ImageSpec(**GOOD)).size == 2
     assert not ConditionSlot(name="label", kind="label").required
+    assert ConditionSlot(name="source", kind="image").content == "any"
+    for name, kind, content in (("source", "image", "pictures"), ("label", "label", "labels")):
+        with pytest.raises(ConfigError, match=f"`content` of condition slot {name!r} must be 'any', or of an image slot"):
+            ConditionSlot(name=name, kind=kind, content=content)

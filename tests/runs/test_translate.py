@@ -9,7 +9,7 @@ import torch
 import medgen
 from medgen.data import from_arrays, open_source
 from medgen.errors import ConfigError, DataError, RunError
-from medgen.interfaces import Translator
+from medgen.interfaces import FollowsStyle, Translator
 from medgen.registry import ConditionSpec, ImageSpec, Intensity
 from medgen.registry.config import Config
 from medgen.runs import Run, Work, translate_dataset, translate_to
@@ -188,3 +188,37 @@ def test_only_translators_translate(tmp_path):
 
     with pytest.raises(RunError, match="family 'vae' does not translate"):
         translate_to(Run.open(trained()), ["x.png"], tmp_path / "y.png")
+
+
+class Styled(Linear, FollowsStyle):
+    """y = 1 - x + z, one z per image: noise draws it, and the mean of an image is its style."""
+
+    def style(self, x):
+        mean = x.flatten(1).mean(1, keepdim=True)
+        return torch.distributions.Independent(torch.distributions.Normal(mean, torch.ones_like(mean)), 1)
+
+    def stylise(self, x, z, *, condition=None):
+        return 1 - x[:, :1] + z.view(-1, *[1] * (x.dim() - 1))
+
+    def _translate(self, x, condition, noise):
+        return self.stylise(x, torch.zeros(1) if noise is None else noise.normal(1, dtype=x.dtype))
+
+
+def styled(shape):
+    source = ConditionSpec(name="source", kind="image", image=ImageSpec(channels=1, shape=shape))
+    return Styled(Config(), ImageSpec(channels=1, shape=shape), [source])
+
+
+def test_all_slices_and_tiles_share_a_style(rng_volume):
+    """Drawn or given: y + x - 1 is one number over a volume, though its tiles go through the network apart."""
+    model, data = styled((4, 6, 4)), sources(rng_volume)
+    x = data.fetch(torch.arange(len(data))).x
+    given = translate_dataset(model, data, Work(tiles=2), style=torch.tensor([0.3])).mean
+    torch.testing.assert_close(given, 1.3 - x, atol=1e-5, rtol=0)
+    drawn = translate_dataset(model, data, Work(seed=3)).mean + x
+    torch.testing.assert_close(drawn, drawn.flatten()[0].expand_as(drawn), atol=1e-5, rtol=0)
+    other = translate_dataset(model, data, Work(seed=4)).mean + x
+    assert abs(float(other.mean() - drawn.mean())) > 1e-3
+    for work in (Work(seed=1), Work(draws=2)):
+        with pytest.raises(ConfigError, match="a given style leaves nothing to draw"):
+            translate_dataset(model, data, work, style=torch.zeros(1))
