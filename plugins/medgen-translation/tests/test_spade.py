@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +235,35 @@ def test_two_styles_of_one_map_are_two_contrasts_and_swap_takes_the_other(tmp_pa
     order = np.argsort(bright[:32])
     low, high = (brightness(run.model.swap(labels, batch.x[k : k + 1])) for k in (int(order[2]), int(order[-3])))
     assert bool((high > low + 0.2).all())
+
+
+def test_the_example_measures_a_run_from_end_to_end(tmp_path):
+    path = Path(__file__).parents[1] / "examples" / "styles.py"
+    spec = importlib.util.spec_from_file_location("styles", path)
+    styles = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(styles)
+    found = styles.main(["--tiny", "--out", str(tmp_path)])
+    assert found["patients"] == {"train": ["a", "b"], "test": ["c"]}
+    assert found["swaps"]["pairs"] == 16
+    assert set(found["edits of test"]) == {"thicker wall", "thinner wall", "cavity filled", "heart removed"}
+    for row in found["edits of test"].values():
+        assert row["slices"] == 8
+        assert 0 <= row["share within"] <= 1
+        assert row["ratio"] == pytest.approx(row["within 6"] / row["elsewhere"])
+    assert {p.name for p in tmp_path.glob("*.png")} == {"samples.png", "edits.png", "styles.png"}
+    assert json.loads((tmp_path / "styles.json").read_text()) == found
+
+
+def test_hearts_are_cut_around_their_centroid_within_the_image(tmp_path):
+    path = Path(__file__).parents[1] / "examples" / "heart_crops.py"
+    spec = importlib.util.spec_from_file_location("heart_crops", path)
+    crops = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(crops)
+    masks = np.zeros((3, 20, 20), np.uint8)
+    masks[0, 9:12, 5:8], masks[1, 0:2, 18:20], masks[2, 9, 9] = 2, 1, 2
+    images = np.arange(1200, dtype=np.uint16).reshape(3, 20, 20)
+    np.savez(tmp_path / "d.npz", images=images, masks=masks, patient=np.array(["p", "q", "r"]), has_epi=np.array([True, True, False]))
+    found = crops.crops(tmp_path / "d.npz", 8)
+    np.testing.assert_array_equal(found["images"], [images[0, 6:14, 2:10], images[1, 0:8, 12:20]])
+    np.testing.assert_array_equal(found["masks"], [masks[0, 6:14, 2:10], masks[1, 0:8, 12:20]])
+    assert found["patient"].tolist() == ["p", "q"]
