@@ -9,12 +9,14 @@ Writes styles.json, samples.png, edits.png and styles.png. Labels: 0 elsewhere, 
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
@@ -96,7 +98,7 @@ EDITS: dict[str, Callable[[Array], Array]] = {
 
 
 def edits(hearts: Hearts, rows: Array) -> tuple[dict[str, Any], dict[str, tuple[Array, Array]]]:
-    """Mean absolute change of grey levels within REACH voxels of changed labels, and elsewhere, each slice with its own style."""
+    """Mean absolute change of grey levels by distance from changed labels in voxels, each slice with its own style; a mean of slices."""
     before = hearts.drawn(hearts.labels[rows], hearts.own[rows])
     table, shown = {}, {}
     for name, edit in EDITS.items():
@@ -104,19 +106,23 @@ def edits(hearts: Hearts, rows: Array) -> tuple[dict[str, Any], dict[str, tuple[
         after = hearts.drawn(other, hearts.own[rows])
         change = np.abs(after - before)
         changed = other != hearts.labels[rows]
-        distance = np.stack([ndimage.distance_transform_edt(~c) if c.any() else np.full(c.shape, np.inf) for c in changed])
+        kept = np.flatnonzero(changed.any((1, 2)))
+        distance = np.stack([ndimage.distance_transform_edt(~changed[k]) for k in kept])
         near = distance <= REACH
-        some = changed.any((1, 2))
-        inside = np.array([d[c].mean() for d, c in zip(change[some], changed[some], strict=True)])
-        there = np.array([d[n].mean() for d, n in zip(change[some], near[some], strict=True)])
-        outside = np.array([d[~n].mean() for d, n in zip(change[some], near[some], strict=True)])
+
+        def mean(where: Array, change: Array = change[kept]) -> float:
+            return float(np.mean([c[w].mean() for c, w in zip(change, where, strict=True) if w.any()]))
+
         table[name] = {
-            "slices": int(some.sum()),
-            "on changed labels": float(inside.mean()),
-            f"within {REACH}": float(there.mean()),
-            "elsewhere": float(outside.mean()),
-            "ratio": float(there.mean() / outside.mean()),
-            "share within": float((change * near).sum() / change.sum()),
+            "slices": len(kept),
+            "changed labels": mean(distance == 0),
+            "beside, to 2": mean((distance > 0) & (distance <= 2)),
+            f"to {REACH}": mean((distance > 2) & near),
+            f"to {2 * REACH}": mean(~near & (distance <= 2 * REACH)),
+            "beyond": mean(distance > 2 * REACH),
+            f"within {REACH}": mean(near),
+            "elsewhere": mean(~near),
+            "ratio": mean(near) / mean(~near),
         }
         shown[name] = other, after
     return table, shown
@@ -169,7 +175,7 @@ def two_styles(hearts: Hearts, rows: Array) -> dict[str, dict[str, float]]:
 
 
 def picture(grid: Sequence[tuple[str, Sequence[Array]]], tops: Sequence[str], high: float, path: Path) -> None:
-    """Rows of images in grey levels, or of label maps, to a PNG."""
+    """Rows of images in grey levels, or of label maps, to a PNG of 48 greys."""
     figure = new_figure(1.15 * len(tops) + 0.9, 1.15 * len(grid) + 0.25)
     axes = figure.subplots(len(grid), len(tops), squeeze=False)
     for line, (name, images) in zip(axes, grid, strict=True):
@@ -181,7 +187,9 @@ def picture(grid: Sequence[tuple[str, Sequence[Array]]], tops: Sequence[str], hi
         line[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     for ax, top in zip(axes[0], tops, strict=True):
         ax.set_title(top, fontsize=8)
-    figure.savefig(path, pil_kwargs={"optimize": True})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=84)
+    Image.open(buffer).convert("L").quantize(48).save(path, optimize=True)
 
 
 def pictures(hearts: Hearts, shown: dict[str, tuple[Array, Array]], rows: Array, out: Path) -> None:
