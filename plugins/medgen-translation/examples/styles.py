@@ -225,7 +225,7 @@ def pictures(hearts: Hearts, shown: dict[str, tuple[Array, Array]], rows: Array,
     picture([("true image", list(hearts.images[middle])), *styles], [f"labels of\n{t}" for t in tops], high, out / "styles.png")
 
 
-def rings(side: int = 24, slices: int = 8) -> dict[str, Array]:
+def rings(side: int = 40, slices: int = 8) -> dict[str, Array]:
     """Drawn hearts of three patients who differ in contrast."""
     rng, grid = np.random.default_rng(0), np.indices((side, side))
     masks = []
