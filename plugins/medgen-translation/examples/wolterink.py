@@ -219,7 +219,7 @@ def picture(test: Patients, fakes: Mapping[str, Array], back: Array, path: Path,
     columns = 3 + 2 * len(fakes)
     figure = new_figure(1.25 * columns, 1.32 * len(middle) + 0.3, constrained=False)
     axes = figure.subplots(len(middle), columns, squeeze=False)
-    for row, k in zip(axes, middle, strict=True):
+    for number, k in enumerate(middle):
         truth = hounsfield(test.ct[k, 0]).numpy()
         shown: list[tuple[str, Array, dict[str, Any]]] = [
             ("MR", test.mr[k, 0], {"cmap": "gray", "vmin": 0, "vmax": 255}),
@@ -231,13 +231,13 @@ def picture(test: Patients, fakes: Mapping[str, Array], back: Array, path: Path,
             shown.append(("|difference|", np.abs(made - truth), {"cmap": "magma", "vmin": 0, "vmax": 600}))
         residual = np.abs(back[k, 0].astype(np.float64) - test.mr[k, 0]) * MR[1] / 255
         shown.append(("cycle map", residual, {"cmap": "magma", "vmin": 0, "vmax": 600}))
-        for ax, (title, image, style) in zip(row, shown, strict=True):
+        for ax, (title, image, style) in zip(axes[number], shown, strict=True):
             ax.imshow(image, interpolation="nearest", **style)
             ax.set_axis_off()
-            if row is axes[0]:
+            if number == 0:
                 ax.set_title(title, fontsize=8)
     figure.subplots_adjust(0.005, 0.005, 0.995, 0.92, 0.03, 0.03)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=96)
 
 
 def main() -> None:
@@ -270,7 +270,7 @@ def main() -> None:
     }
     if options.shift:
         displaced = moved(train, options.shift, options.seed)
-        runs[MOVED] = trained("paired_moved", "pix2pix", training_set(displaced, options, pairs=True), options)
+        runs[MOVED] = trained(f"paired_moved_{options.shift}", "pix2pix", training_set(displaced, options, pairs=True), options)
     fakes = {name: translated(run, test.mr) for name, run in runs.items()}
     tables = {name: judged(test, fake) for name, fake in fakes.items()}
     back = cycled(runs[UNPAIRED], test.mr)
