@@ -70,12 +70,13 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _picture(found: Comparison) -> Figure | None:
+    from medgen.evaluation.unpaired import is_unpaired
     from medgen.interfaces import Generator
     from medgen.report.comparison import samples_beside, translations_beside
 
     if not found.same_truth:
         return None
     if found.by_subject:
-        return translations_beside(found)
+        return None if any(is_unpaired(one.run) for one in found.runs) else translations_beside(found)
     models = [one.run.model for one in found.runs]
     return samples_beside(found) if all(isinstance(model, Generator) and model.image_spec.dim for model in models) else None

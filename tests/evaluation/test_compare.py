@@ -19,11 +19,9 @@ DATA = "lesion_phantom?n=10&size=32&lesions_min=6"
 MODEL = {"width": 4, "multipliers": [1]}
 
 
-def trained(out, data=DATA, model=None, **options):
+def trained(out, data=DATA, model=None, family="regression", **options):
     options = {"window": (0, 2), "split": (0.5, 0.0, 0.5), **options}
-    return medgen.train(
-        "regression", data, out, model={**MODEL, **(model or {})}, steps=2, batch_size=4, device="cpu", show=False, **options
-    )
+    return medgen.train(family, data, out, model={**MODEL, **(model or {})}, steps=2, batch_size=4, device="cpu", show=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +128,23 @@ def test_samples_of_classes_stand_below_real_ones_of_the_same_class(tmp_path, mo
     assert named["row_names"] == ["real", "vae", "cvae"]
     assert [len(row) for row in rows] == [12] * 3
     assert [int(tile.x.mean() // 60) for tile in rows[0]] == [0, 1, 2] * 4
+
+
+def test_translators_without_pairs_are_compared_without_a_picture(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.Generator(np.random.Philox(0))
+    for side in ("ct", "mr"):
+        (tmp_path / side).mkdir()
+        for k in range(6):
+            image.fromarray(rng.integers(0, 255, (32, 32)).astype(np.uint8)).save(tmp_path / side / f"{k}.png")
+    data = {"data": tmp_path / "ct", "source": str(tmp_path / "mr"), "pairing": "unpaired", "window": (0, 255)}
+    small = {"discriminator_channels": [4, 4], "pool": 4}
+    one, two = (
+        trained(tmp_path / name, model={**small, "cycle_weight": w}, family="cyclegan", **data) for name, w in (("a", 1), ("b", 10))
+    )
+    said = ok("compare", one.path, two.path, "--split", "test", "--out", tmp_path / "c", "--device", "cpu")
+    assert any(line.startswith("cycle") for line in said.splitlines())
+    assert not (tmp_path / "c" / "comparison.png").exists()
 
 
 def test_mistakes(runs, tmp_path):
