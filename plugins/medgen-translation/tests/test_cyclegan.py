@@ -128,20 +128,18 @@ def test_a_resumed_training_has_the_same_pools(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["inversion", "root"])
-def test_a_known_map_is_learned_without_pairs(tmp_path, name):
-    """y = 1 - x, or y = x^(1/2), of other blobs: what G makes of x that it has not seen is near to the truth; so is the way back."""
-    there = {"inversion": lambda x: 1 - x, "root": lambda x: x**0.5}[name]
+def test_a_known_map_is_learned_without_pairs(tmp_path):
+    """y = 1 - x of other blobs: what G makes of x that it has not seen is near to the truth; so is the way back."""
     x = blobs(256, 16)
-    data = from_arrays(there(x[:128]), source_images=x[128:], window=(0, 1), source_window=(0, 1), split=(1.0, 0.0, 0.0), dim=2)
+    data = from_arrays(1 - x[:128], source_images=x[128:], window=(0, 1), source_window=(0, 1), split=(1.0, 0.0, 0.0), dim=2)
     model = {
         "network": "resnet", "width": 12, "multipliers": [1, 2], "residual_blocks": 2, "discriminator_channels": [12, 24],
         "generator_lr": 1e-3, "discriminator_lr": 1e-3,
     }  # fmt: skip
-    options = {"steps": 600, "batch_size": 8, "schedule": "constant_linear", "warmup": 0, "device": "cpu", "show": False}
+    options = {"steps": 400, "batch_size": 8, "schedule": "constant_linear", "warmup": 0, "device": "cpu", "show": False}
     run = medgen.train("cyclegan", data, tmp_path / "r", model=model, **options)
     held = torch.from_numpy(blobs(32, 16, seed=9))[:, None]
-    truth = there(held)
+    truth = 1 - held
     error = float((run.model.translate(held) - truth).abs().mean())
     back = float((run.model.translate_back(truth) - held).abs().mean())
     assert error < 0.06
