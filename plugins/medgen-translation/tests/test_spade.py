@@ -213,6 +213,7 @@ def toy(n=96, side=16):
     return (0.1 + bright[:, None, None] * 0.8 * maps).astype(np.float32), maps, bright
 
 
+@pytest.mark.slow
 def test_two_styles_of_one_map_are_two_contrasts_and_swap_takes_the_other(tmp_path):
     images, maps, bright = toy()
     data = from_arrays(images, images={"source": maps}, split=(1, 0, 0), window=(0, 1), content="intensity")
