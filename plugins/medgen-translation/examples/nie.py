@@ -14,10 +14,11 @@ Heads of `mr_ct_phantom` are patients, the last ones for test (the paper leaves 
     GAN + GDL      `context_aware_gan`, the first estimate
     + context      its last estimate, of a second GAN that sees the first: the paper's method
 
-All networks have the same size, batches, steps and rate. "G alone" and "GAN" start from the same weights and differ by the adversary and by
-nothing else: whether it is worth it. FCN has another scale of its loss and Adam's usual momentum. MAE in HU and PSNR (maximum 4095) of each
-test patient inside the head. Sharpness is the mean length of CT's gradient inside the head, of the translation over that of the truth: 1 is
-as sharp. Writes OUT/nie.json, OUT/table.txt and OUT/nie.png; what has been trained in OUT is used again, and `medgen compare` works on it.
+All networks have the same size, batches, steps and rate. "G alone" and "GAN" start from the same weights and differ by the adversary and
+by nothing else: whether it is worth it ("GAN + GDL", trained beside its context, also sees other batches than "G + GDL alone"). FCN has
+another scale of its loss, no tanh, and Adam's usual momentum. MAE in HU and PSNR (maximum 4095) of each test patient inside the head.
+Sharpness is the mean length of CT's gradient inside the head, of the translation over that of the truth: 1 is as sharp. Writes
+OUT/nie.json, OUT/table.txt and OUT/nie.png; what has been trained in OUT is used again, and `medgen compare` works on it.
 
 Paper: Medical Image Synthesis with Context-Aware Generative Adversarial Networks (Nie et al., 2017) | https://arxiv.org/abs/1612.05362
 """
@@ -264,7 +265,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=4, help="patients for test")
     parser.add_argument("--size", type=int, default=40, help="voxels per side of 224 mm")
     parser.add_argument("--patch", type=int, default=16, help="voxels per side of a patch; 32 in the paper")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--width", type=int, default=16, help="features")
     parser.add_argument("--layers", type=int, default=7, help="convolutions of the generator; 9 in the paper")
