@@ -90,7 +90,7 @@ def train(method: Method, out: Path, options: argparse.Namespace) -> tuple[Run, 
     folder = out / f"{method.name.replace(' ', '').replace('+', '_')}_{options.equal}_{options.steps}_{options.seed}"
     data = (
         f"lesion_phantom?n={options.heads}&size={options.size}&dim={options.dim}&target=myelin&controls=0.35"
-        f"&severity_min=0.1&lesions_min=3&lesions_max=9&seed={options.seed}"
+        f"&severity_min=0.1&lesions_min=3&lesions_max=9&noise={options.noise}&seed={options.seed}"
     )
     steps = options.steps * (4 // method.passes if options.equal == "compute" else 1)
     if not (folder / "model.safetensors").is_file():
@@ -222,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--equal", choices=("steps", "compute"), default="steps", help="what all methods have alike")
     parser.add_argument("--heads", type=int, default=240, help="three quarters to train on")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--noise", type=float, default=0.01, help="sigma of MR's; that of the myelin maps is 3 times that")
     parser.add_argument("--dim", type=int, choices=(2, 3), default=2)
     parser.add_argument("--steps", type=int, default=500, help="of the refiner, and with --equal steps of all")
     parser.add_argument("--width", type=int, default=12)
