@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medgen.errors import ConfigError
+from medgen.evaluation.features import MAPPED
 from medgen.evaluation.origin import is_current, load_origin, origin_of
 from medgen.evaluation.score import Score
 from medgen.evaluation.subjects import SubjectTable, aligned
@@ -93,7 +94,7 @@ class Comparison:
         out: dict[str, dict[str, Mapping[str, Any]]] = {}
         for one in self.runs:
             for score in one.scores:
-                out.setdefault(score.name, {})[one.name] = score.recipe
+                out.setdefault(score.name, {})[one.name] = _in_stored_units(score.recipe, one.run)
         return out
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -156,6 +157,14 @@ def _compared(name: str, run: Run, options: Mapping[str, Any]) -> Compared:
     if not is_current(load_origin(file), origin_of(run, own)):
         evaluate(run, **own)
     return Compared(name, run, tuple(load_scores(file)), load_subjects(file), str(load_origin(file)["truth"]))
+
+
+def _in_stored_units(recipe: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
+    """The recipe; of features that do not depend on the model's units, with the window of stored values in the place of these."""
+    if recipe.get("input") != MAPPED and not isinstance(recipe.get("input range"), list):
+        return recipe
+    of = run.model.image_spec.intensity
+    return {**recipe, "value_range": [list(of.low), list(of.high)]}
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

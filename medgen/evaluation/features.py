@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from medgen.errors import DataError
 from medgen.ops import philox_normal
 
-__all__ = ["IDENTITY", "RANDOM_CONV", "Extractor", "Identity", "RandomConv", "extract", "resized"]
+__all__ = ["IDENTITY", "MAPPED", "RANDOM_CONV", "Extractor", "Identity", "RandomConv", "extract", "resized"]
 
+MAPPED = "value_range mapped to [-1, 1]"  # "input" in the recipe of an extractor to which the units of the model make no difference
 RANDOM_CONV = "medgen-random-conv-v1"
 IDENTITY = "medgen-identity-v1"
 
@@ -78,7 +79,7 @@ class RandomConv:
         self.dim = 2 * sum(self.WIDTHS) + channels * self.GRID[spatial_dim] ** spatial_dim
         self.recipe: Mapping[str, Any] = {
             "network": "fixed random convolutions, 4 levels; not Inception",
-            "input": "value_range mapped to [-1, 1]",
+            "input": MAPPED,
         }
 
     @classmethod

@@ -118,15 +118,15 @@ def test_samples_of_classes_stand_below_real_ones_of_the_same_class(tmp_path, mo
     np.savez(tmp_path / "d.npz", images=images, labels=labels)
     more = {"data": tmp_path / "d.npz", "steps": 2, "batch_size": 4, "device": "cpu", "show": False, "split": (0.5, 0.0, 0.5)}
     model = {"latent_dim": 2, "channels": [4, 4]}
-    runs = [medgen.train(family, out=tmp_path / family, model=model, **more) for family in ("vae", "cvae")]
+    runs = [medgen.train(family, out=tmp_path / family, model=model, **more) for family in ("vae", "cvae", "gan")]
     found = compare(runs, split="test", metrics=["coverage"], bootstrap=0)
-    assert found.warnings() == []
+    assert found.warnings() == [], "a GAN works in [-1, 1], the others in [0, 1]: features do not"
     drawn = []
     monkeypatch.setattr("medgen.report.comparison.tile_rows", lambda rows, *_, **named: drawn.append((rows, named)))
     samples_beside(found)
     rows, named = drawn[0]
-    assert named["row_names"] == ["real", "vae", "cvae"]
-    assert [len(row) for row in rows] == [12] * 3
+    assert named["row_names"] == ["real", "vae", "cvae", "gan"]
+    assert [len(row) for row in rows] == [12] * 4
     assert [int(tile.x.mean() // 60) for tile in rows[0]] == [0, 1, 2] * 4
 
 

@@ -116,6 +116,20 @@ def test_diversity():
     assert diversity(x, torch.ones(4, 3)).item() == 1.0
 
 
+def test_diversity_within_classes():
+    """One sample repeated within each class: all alike, however far apart the classes are."""
+    classes = torch.tensor([0, 1, 0, 1, 0, -1])
+    real = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) + 10.0 * classes[:, None]
+    collapsed = (10.0 * classes[:, None]).expand(6, 3)
+    assert diversity(collapsed, real).item() > 0.9
+    assert diversity(collapsed, real, classes).item() == 0.0
+    middle = torch.stack([real[classes == k].mean(0) for k in classes])
+    assert diversity(middle + 0.5 * (real - middle), real, classes).item() == pytest.approx(0.5)
+    moved = torch.randperm(6, generator=torch.Generator().manual_seed(1))
+    assert diversity(real[moved], real, classes[moved], classes).item() == pytest.approx(1.0)
+    assert diversity(collapsed, real, torch.arange(6)).item() == 1.0, "one sample of each class says nothing"
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=str)
 @pytest.mark.parametrize("norm", ["none", "batch", "instance", "group"])
 @pytest.mark.parametrize("kind", ["image", "patch"])

@@ -184,13 +184,31 @@ class VirtualBatchNorm(nn.Module):
 
 
 @torch.no_grad()
-def diversity(fake: Tensor, real: Tensor) -> Tensor:
+def diversity(fake: Tensor, real: Tensor, classes: Tensor | None = None, real_classes: Tensor | None = None) -> Tensor:
     """sqrt(sum of variances over the batch of `fake` / that of `real`): 1 as diverse as the data, 0 all samples equal.
 
-    The ratio of root mean square distances between two samples. `real` without variance gives 1.
+    The ratio of root mean square distances between two samples. `real` without variance gives 1. With classes, variances are about the
+    mean of each class: samples that differ by their class alone count as equal.
+
+    Args:
+        fake, real: [B, ...].
+        classes: of `fake`, int64 [B].
+        real_classes: of `real`; by default the same.
 
     >>> diversity(torch.zeros(4, 2), torch.randn(4, 2))
     tensor(0.)
+    >>> fake, real = torch.tensor([[1.0], [1.0], [5.0], [5.0]]), torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> diversity(fake, real, torch.tensor([0, 0, 1, 1]))
+    tensor(0.)
     """
-    spread_fake, spread_real = (x.float().var(0, correction=0).sum() for x in (fake, real))
+    spread_fake = _spread(fake, classes)
+    spread_real = _spread(real, classes if real_classes is None else real_classes)
     return torch.where(spread_real > 0, (spread_fake / spread_real).sqrt(), torch.ones_like(spread_real))
+
+
+def _spread(x: Tensor, classes: Tensor | None) -> Tensor:
+    x = x.detach().float().flatten(1)
+    if classes is None:
+        return x.var(0, correction=0).sum()
+    same = (classes[:, None] == classes[None]).to(x.dtype)
+    return (x - same @ x / same.sum(1, keepdim=True)).square().mean(0).sum()

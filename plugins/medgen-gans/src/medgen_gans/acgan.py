@@ -17,7 +17,7 @@ from medgen.interfaces import Batch, Condition, Noise, Phase, Step, evaluating
 from medgen.nn.adversarial import Judgement, diversity
 from medgen.registry import ConditionSpec, ImageSpec
 from medgen_gans.config import AcganConfig, SganConfig
-from medgen_gans.gan import Adversarial, one_hot
+from medgen_gans.gan import Adversarial, label_of, one_hot
 
 __all__ = ["Acgan", "Classifying", "Sgan"]
 
@@ -103,7 +103,7 @@ class Classifying(Adversarial):
             return {"class": self.config.class_weight * F.cross_entropy(on_fake.classes, label)}
 
         losses = self.game.generator(lambda x: self._judge(x, given), fake, step, batch.x, also=classes)
-        return {**losses, **said, "diversity": diversity(fake, batch.x)}
+        return {**losses, **said, "diversity": diversity(fake, batch.x, given.values.get(_LABEL), label_of(batch.condition))}
 
 
 class Acgan(Classifying):

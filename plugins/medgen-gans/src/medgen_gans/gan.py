@@ -23,7 +23,7 @@ from medgen_gans.config import CganConfig, GanConfig
 from medgen_gans.game import Loss, make_game, players_of
 from medgen_gans.network import GeneratorNet
 
-__all__ = ["Adversarial", "Cgan", "Gan", "TwoPlayers", "one_hot"]
+__all__ = ["Adversarial", "Cgan", "Gan", "TwoPlayers", "label_of", "one_hot"]
 
 _Z, _HIDE = 0, 2  # noise streams; a game draws from 8 on
 
@@ -123,7 +123,7 @@ class TwoPlayers(Adversarial):
         condition = self._seen(batch.condition, step)
         fake = self._drawn(condition, step.noise)
         losses = self.game.generator(lambda x: self._judge(x, condition), fake, step, batch.x)
-        return {**losses, "diversity": diversity(fake, batch.x)}
+        return {**losses, "diversity": diversity(fake, batch.x, label_of(condition))}
 
 
 class Gan(TwoPlayers):
@@ -157,6 +157,12 @@ class Cgan(TwoPlayers):
             return condition
         keep = step.noise.uniform(stream=_HIDE) >= self.config.condition_dropout
         return Condition(condition.values, {name: condition.mask(name) & keep for name in condition.values})
+
+
+def label_of(condition: Condition) -> Tensor | None:
+    """Class of each sample [B], -1 where it is missing; None without labels."""
+    value = condition.values.get("label")
+    return None if value is None else torch.where(condition.mask("label"), value, -1)
 
 
 def one_hot(x: Tensor, spec: ImageSpec) -> Tensor:
