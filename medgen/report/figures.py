@@ -156,7 +156,7 @@ class _Canvas:
         """Inches to the left of the tiles and above them."""
         longest = max((len(line) for name in row_names for line in name.split("\n")), default=0)
         views = 0.17 if len(self.display.views) > 1 else 0.0
-        return (0.1 + 0.075 * longest if longest else 0.02), 0.04 + 0.28 * bool(self.title) + 0.2 * bool(self.column_names) + views
+        return (0.14 + 0.08 * longest if longest else 0.02), 0.04 + 0.28 * bool(self.title) + 0.2 * bool(self.column_names) + views
 
     def draw(self, ax: Any, rows: Sequence[Sequence[Tile | None]]) -> None:
         ax.set_xlim(0, self.width)
