@@ -15,6 +15,7 @@ class Units:
     Args:
         spec: of the data.
 
+    >>> import torch
     >>> units = Units(ImageSpec(channels=1, shape=(2,)))
     >>> units.to_net(torch.tensor([0.0, 1.0])).tolist(), units.to_model(torch.tensor([-1.0, 3.0])).tolist()
     ([-1.0, 1.0], [0.0, 2.0])

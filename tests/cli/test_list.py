@@ -80,7 +80,7 @@ def test_datasets_and_metrics_have_their_own_columns(site):
 def test_json(site):
     families = json.loads(site.medgen("list", "--json").stdout)
     assert [item["name"] for item in families] == ["maf_5", "maf_10", "pix2pix"]
-    assert families[2]["capabilities"]["conditions"][0] == {"name": "source", "kind": "image", "required": True}
+    assert families[2]["capabilities"]["conditions"][0] == {"name": "source", "kind": "image", "required": True, "content": "any"}
     assert (families[0]["distribution"], families[0]["version"]) == ("fake-list", "1.0")
     assert json.loads(site.medgen("list", "x*", "--json").stdout) == []
 
