@@ -42,7 +42,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Judge it": {
         "evaluate": "metrics of a run against data, each with its recipe",
-        "compare": "several runs on the same data in one table, translators also in one picture",
+        "compare": "several runs on the same data in one table and one picture",
         "report": "one HTML file with pictures, curves, metrics and the model card",
     },
     "Write a family": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import medgen
 
@@ -95,73 +96,82 @@ _DIMS = (1, 2, 3)
 @medgen.hookimpl
 def medgen_families() -> Iterator[medgen.FamilySpec]:
     """regression, pix2pix, cyclegan, context_aware_gan, sketcher_refiner, spade, diffusion_translation."""
-    yield medgen.FamilySpec(
+    yield _translator(
         name="regression",
-        interfaces=("translator",),
-        model="medgen_translation.regression:Regression",
-        config="medgen_translation.config:RegressionConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        model="regression:Regression",
+        config="config:RegressionConfig",
         tiny={"width": 8, "multipliers": [1, 2]},
         summary="One image from another by a U-Net or a network without pooling, without an adversary: the baseline of every translator",
         references=(_UNET, _NIE, _KENDALL),
     )
-    yield medgen.FamilySpec(
+    yield _translator(
         name="pix2pix",
-        interfaces=("translator",),
-        model="medgen_translation.pix2pix:Pix2pix",
-        config="medgen_translation.config:Pix2pixConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        model="pix2pix:Pix2pix",
+        config="config:Pix2pixConfig",
         tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8]},
         summary="Conditional GAN with an error per voxel: U-Net, discriminator of patches or of whole images, L1 or L2",
         references=(_PIX2PIX, _PATHAK, _UNET),
     )
-    yield medgen.FamilySpec(
+    yield _translator(
         name="sketcher_refiner",
-        interfaces=("translator",),
-        model="medgen_translation.sketcher_refiner:SketcherRefiner",
-        config="medgen_translation.config:SketcherRefinerConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        model="sketcher_refiner:SketcherRefiner",
+        config="config:SketcherRefinerConfig",
         tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8], "weighting": "voxels"},
         summary="Two conditional GANs in a row: a sketch, and its refinement, in whose error every region counts alike",
         references=(_WEI2019, _WEI2018, _UNET),
     )
-    yield medgen.FamilySpec(
+    yield _translator(
         name="cyclegan",
-        interfaces=("translator",),
-        model="medgen_translation.cyclegan:CycleGan",
-        config="medgen_translation.config:CycleGanConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE,), training="unpaired"),
+        model="cyclegan:CycleGan",
+        config="config:CycleGanConfig",
+        slots=(_SOURCE,),
+        training="unpaired",
         tiny={"width": 8, "multipliers": [1, 2], "discriminator_channels": [8, 8], "pool": 16},
         summary="Two translators, there and back, learned from images that are not paired; where they do not close, the cycle map shows",
         references=(_ZHU, _WOLTERINK),
     )
-    yield medgen.FamilySpec(
+    yield _translator(
         name="context_aware_gan",
-        interfaces=("translator",),
-        model="medgen_translation.context_aware:ContextAwareGan",
-        config="medgen_translation.config:ContextAwareGanConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE, _REGIONS), training="paired"),
+        model="context_aware:ContextAwareGan",
+        config="config:ContextAwareGanConfig",
         tiny={"width": 8, "layers": 3, "discriminator_channels": [8, 8]},
         summary="GAN without pooling, with the gradients of the image in its loss, refined by further GANs that see the estimate before",
         references=(_NIE, _TU),
     )
-    yield medgen.FamilySpec(
+    yield _translator(
         name="spade",
-        interfaces=("translator",),
-        model="medgen_translation.spade:Spade",
-        config="medgen_translation.spade_config:SpadeConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_LABELS,), training="paired"),
+        model="spade:Spade",
+        config="spade_config:SpadeConfig",
+        slots=(_LABELS,),
         tiny={"width": 8, "multipliers": [1, 2], "hidden": 8, "style_dim": 4, "discriminator_channels": [8, 8]},
         summary="Images from label maps by spatially adaptive normalisation, with the style of any image",
         references=(_SPADE, _XCAT),
     )
-    yield medgen.FamilySpec(
+    yield _translator(
         name="diffusion_translation",
-        interfaces=("translator",),
-        model="medgen_translation.diffusion:DiffusionTranslation",
-        config="medgen_translation.config:DiffusionTranslationConfig",
-        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=(_SOURCE,), training="paired", ops=("ddpm_step",)),
+        model="diffusion:DiffusionTranslation",
+        config="config:DiffusionTranslationConfig",
+        slots=(_SOURCE,),
+        ops=("ddpm_step",),
         tiny={"width": 8, "multipliers": [1, 2], "steps": 3, "prediction": "x0"},
         summary="Denoising diffusion given the source image: each draw is one possible translation, several show what is uncertain",
         references=(_DDPM, _PALETTE),
+    )
+
+
+def _translator(
+    *,
+    model: str,
+    config: str,
+    slots: tuple[medgen.ConditionSlot, ...] = (_SOURCE, _REGIONS),
+    training: Literal["paired", "unpaired"] = "paired",
+    ops: tuple[str, ...] = (),
+    **rest: Any,
+) -> medgen.FamilySpec:
+    return medgen.FamilySpec(
+        interfaces=("translator",),
+        model=f"medgen_translation.{model}",
+        config=f"medgen_translation.{config}",
+        capabilities=medgen.Capabilities(spatial_dims=_DIMS, conditions=slots, training=training, ops=ops),
+        **rest,
     )
