@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from medgen.errors import ConfigError
 from medgen.interfaces.batch import Batch, Step
+from medgen.interfaces.noise import Noise
 
 __all__ = ["Phase", "PreparesOnData"]
 
@@ -24,6 +26,8 @@ class Phase:
         loss: (batch, step) -> scalars by name; "loss" is minimised, the others are logged.
         every: runs at steps divisible by this.
         repeat: updates per turn, each on a fresh batch (k discriminator steps).
+        span: the part of the training in which it runs, from one share of the steps up to another, for models whose parts learn one after
+            the other. Its steps, and with them `every`, its learning rate and `Step`, count within that part.
         validate: its loss can be evaluated without gradients, on validation data.
         optimizer: overrides of the training configuration: "optimizer", "lr", "betas", "weight_decay".
         after: called after each update, e.g. to clip a critic's weights.
@@ -36,10 +40,28 @@ class Phase:
     loss: Callable[[Batch, Step], Mapping[str, Tensor]]
     every: int = 1
     repeat: int = 1
+    span: tuple[float, float] = (0.0, 1.0)
     validate: bool = True
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     after: Callable[[], None] | None = None
     watch: Callable[[int, Mapping[str, float]], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.span[0] < self.span[1] <= 1:
+            raise ConfigError(f"phase {self.name!r}: `span` must be two shares of the training, 0 <= from < to <= 1; got {self.span}.")
+
+    def steps(self, total: int) -> range:
+        """The steps of its span, of a training of `total`.
+
+        >>> Phase("refiner", [], lambda batch, step: {}, span=(0.5, 1.0)).steps(5)
+        range(2, 5)
+        """
+        return range(round(self.span[0] * total), round(self.span[1] * total))
+
+    def step(self, number: int, total: int, noise: Noise) -> Step:
+        """Step `number` of a training of `total`, as its loss counts it."""
+        steps = self.steps(total)
+        return Step(number - steps.start, len(steps), noise)
 
 
 class PreparesOnData(ABC):

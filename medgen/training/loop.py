@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medgen.data import Dataset
 from medgen.errors import NonFiniteError
-from medgen.interfaces import Batch, Model, Noise, Phase, PreparesOnData, Step
+from medgen.interfaces import Batch, Model, Noise, Phase, PreparesOnData
 from medgen.nn import EMA
 from medgen.runs import Run, TrainConfig
 from medgen.training.checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
@@ -127,8 +127,8 @@ class Loop:
     def _step(self, batches: Iterator[Batch]) -> Values:
         """Each phase's turn."""
         values: Values = {}
-        for phase in self.phases:
-            if self.position.step % phase.every == 0:
+        for phase in self._active(self.position.step):
+            if (self.position.step - phase.steps(self.total).start) % phase.every == 0:
                 for _ in range(phase.repeat):
                     values.update(self._update(phase, next(batches)))
         if self.ema is not None:
@@ -142,7 +142,7 @@ class Loop:
             optimizer.zero_grad(set_to_none=True)
             sums = self._gradients(phase, batch)
             for group in optimizer.param_groups:
-                group["lr"] = self.base_lr[phase.name] * self._factor(self.position.step)
+                group["lr"] = self.base_lr[phase.name] * self._factor(phase, self.position.step)
             optimizer.step()
         self.position.batches += 1
         if phase.after is not None:
@@ -186,7 +186,7 @@ class Loop:
         first = self.position.batches * self.order.size + self.fabric.global_rank * len(batch) + part * share
         noise = Noise(self.config.seed, torch.arange(first, first + share, device=batch.x.device))
         digest = hashlib.blake2b(f"{self.config.seed}/{first}".encode(), digest_size=8).digest()
-        step = Step(self.position.step, self.total, noise)
+        step = phase.step(self.position.step, self.total, noise)
         return Piece(phase, batch[part * share : (part + 1) * share], step, int.from_bytes(digest, "little") >> 1)
 
     def _check_finite(self, value: Tensor, what: str, piece: Piece) -> None:
@@ -209,7 +209,8 @@ class Loop:
     # validation and checkpoints
 
     def _validate(self, log: MetricLog | None, progress: Progress) -> None:
-        phases = [phase for phase in self.phases if phase.validate]
+        last = self.position.step - 1
+        phases = [phase for phase in self._active(last) if phase.validate]
         if not phases or not len(self.dataset.splits["val"]):
             return
         size = max(1, self.order.size // self.config.devices)
@@ -218,8 +219,10 @@ class Loop:
             values = validation_losses(
                 self.fabric, self.model, phases, self.dataset, batch_size=size, number=self.position.step, total=self.total
             )
-            improved = self._track(values[phases[0].name, "loss"])
-            if improved and self.config.keep == "best":
+            # While parts are still to learn, no weights are the best, and a training that stopped would leave those parts as they began.
+            whole = all(last >= phase.steps(self.total).start for phase in self.phases)
+            improved = not whole or self._track(values[phases[0].name, "loss"])
+            if whole and improved and self.config.keep == "best":
                 self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
             self.model.train()
         self._log(log, "val", values)
@@ -297,11 +300,16 @@ class Loop:
         mean = self.fabric.all_reduce(torch.tensor(list(values.values()), dtype=torch.float64), reduce_op="mean")
         return dict(zip(values, mean.tolist(), strict=True))
 
-    def _factor(self, step: int) -> float:
-        return lr_factor(step, self.total, schedule=self.config.schedule, warmup=self.config.warmup)
+    def _active(self, step: int) -> list[Phase]:
+        return [phase for phase in self.phases if step in phase.steps(self.total)]
+
+    def _factor(self, phase: Phase, step: int) -> float:
+        steps = phase.steps(self.total)
+        return lr_factor(step - steps.start, len(steps), schedule=self.config.schedule, warmup=self.config.warmup)
 
     def _lr(self, step: int) -> float:
-        return self.base_lr[self.phases[0].name] * self._factor(step)
+        active = self._active(step)
+        return self.base_lr[active[0].name] * self._factor(active[0], step) if active else 0.0
 
 
 def _note(values: Mapping[tuple[str, str], float]) -> str:

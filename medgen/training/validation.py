@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medgen.data import Dataset
-from medgen.interfaces import Model, Noise, Phase, Step
+from medgen.interfaces import Model, Noise, Phase
 
 __all__ = ["validation_losses"]
 
@@ -36,11 +36,11 @@ def validation_losses(
     sums: dict[tuple[str, str], float] = {}
     for start in range(fabric.global_rank * batch_size, len(rows), ranks * batch_size):
         batch = model.select(dataset.fetch(rows[start : start + batch_size])).to(fabric.device)
-        step = Step(number, total, Noise(_SEED, batch.index))
+        noise = Noise(_SEED, batch.index)
         for phase in phases:
             # Not through the distributed wrapper: ranks may have different numbers of batches.
             with fabric.autocast():
-                losses = phase.loss(batch, step)
+                losses = phase.loss(batch, phase.step(number, total, noise))
             for name, value in losses.items():
                 sums[phase.name, name] = sums.get((phase.name, name), 0.0) + value.item() * len(batch)
     if ranks == 1:

@@ -141,6 +141,7 @@ def players(
     generator_optimizer: Mapping[str, Any] | None = None,
     alarm: CollapseAlarm | None = None,
     prefix: str = "",
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> list[Phase]:
     """Algorithm 1: k updates of the discriminator, then one of the generator, each on a fresh batch.
 
@@ -155,6 +156,7 @@ def players(
         discriminator_optimizer, generator_optimizer: see `Phase.optimizer`.
         alarm: hears what both log.
         prefix: of the phases' names, where a training has more than one game.
+        span: the part of the training in which they play, see `Phase.span`.
     """
     judges, makers = _modules(discriminator), _modules(generator)
     weights = [p for module in judges for p in module.parameters()]
@@ -176,6 +178,7 @@ def players(
             weights,
             discriminator_loss,
             repeat=steps,
+            span=span,
             validate=False,
             optimizer=discriminator_optimizer or {},
             after=after,
@@ -185,6 +188,7 @@ def players(
             f"{prefix}generator",
             [p for module in makers for p in module.parameters()],
             generator_loss,
+            span=span,
             validate=False,
             optimizer=generator_optimizer or {},
             after=follow if any(isinstance(layer, SpectralNorm) for module in makers for layer in module.modules()) else None,

@@ -30,7 +30,7 @@ def learns_from_targets(spec: FamilySpec) -> bool:
 
 @law("training")
 def phases_share_out_the_parameters(subject: Subject) -> None:
-    """Phases have different names and no parameter in common, and every trainable parameter belongs to one; closed forms have none."""
+    """Phases differ in name and share no parameter; each trainable parameter has one, each step at least one; closed forms have none."""
     for case in subject.main():
         model = subject.model(case)
         phases = list(model.phases())
@@ -50,6 +50,8 @@ def phases_share_out_the_parameters(subject: Subject) -> None:
         expect(not stray, f"{case}: phases must own parameters of the model; {stray} are not its own.")
         idle = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in owners]
         expect(not idle, f"{case}: every trainable parameter must belong to a phase; {idle} do not.")
+        empty = [step for step in range(100) if not any(step in phase.steps(100) for phase in phases)]
+        expect(not empty, f"{case}: every step must lie in the span of a phase; of 100, those from {empty[:1]} on do not.")
 
 
 @law("training", applies=trains)

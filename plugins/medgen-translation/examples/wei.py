@@ -85,12 +85,12 @@ METHODS = (
 )
 
 
-def train(method: Method, out: Path, options: argparse.Namespace) -> tuple[Run, dict[str, float]]:
-    """A trained method, its steps and the seconds of CPU that it took."""
-    folder = out / f"{method.name.replace(' ', '').replace('+', '_')}_{options.equal}_{options.steps}_{options.seed}"
+def train(method: Method, out: Path, options: argparse.Namespace, seed: int) -> tuple[Run, dict[str, float]]:
+    """A method trained on the heads of a seed, its steps and the seconds of CPU that it took."""
+    folder = out / f"{method.name.replace(' ', '').replace('+', '_')}_{options.equal}_{options.steps}_{seed}"
     data = (
         f"lesion_phantom?n={options.heads}&size={options.size}&dim={options.dim}&target=myelin&controls=0.35"
-        f"&severity_min=0.1&lesions_min=3&lesions_max=9&noise={options.noise}&seed={options.seed}"
+        f"&severity_min=0.1&lesions_min=3&lesions_max=9&noise={options.noise}&seed={seed}"
     )
     steps = options.steps * (4 // method.passes if options.equal == "compute" else 1)
     if not (folder / "model.safetensors").is_file():
@@ -108,7 +108,7 @@ def train(method: Method, out: Path, options: argparse.Namespace) -> tuple[Run, 
             batch_size=options.batch,
             lr=options.lr,
             precision=options.precision,
-            seed=options.seed,
+            seed=seed,
             device=options.device,
             show=options.show,
         )
@@ -220,16 +220,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tiny", action="store_true", help="a few steps on a few heads, to see that all of it runs")
     parser.add_argument("--equal", choices=("steps", "compute"), default="steps", help="what all methods have alike")
-    parser.add_argument("--heads", type=int, default=240, help="three quarters to train on")
+    parser.add_argument("--heads", type=int, default=800, help="three quarters to train on")
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--noise", type=float, default=0.01, help="sigma of MR's; that of the myelin maps is 3 times that")
     parser.add_argument("--dim", type=int, choices=(2, 3), default=2)
-    parser.add_argument("--steps", type=int, default=500, help="of the refiner, and with --equal steps of all")
+    parser.add_argument("--steps", type=int, default=1000, help="of the refiner, and with --equal steps of all")
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3, help="of every network but the discriminators")
     parser.add_argument("--k", type=float, default=1.0, help="sd of healthy white matter below its mean at which myelin counts as lost")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one repeat each, of heads, initial weights and order")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--show", action="store_true", help="progress of every training")
@@ -237,19 +237,26 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if options.tiny:
         options.heads, options.size, options.steps, options.width = 16, 32, 3, 4
     options.out.mkdir(parents=True, exist_ok=True)
-    figures, costs, images = {}, {}, {}
-    for method in METHODS:
-        run, costs[method.name] = train(method, options.out, options)
-        figures[method.name], images[method.name] = judge(run, options.k)
-        lesions = np.nanmean(figures[method.name][:, FIGURES.index("lesions")])
-        print(f"{method.name}: {costs[method.name]['cpu']:.0f} s, error in lesions {lesions:.4f}", flush=True)
+    parts: dict[str, list[np.ndarray]] = {method.name: [] for method in METHODS}
+    costs, images = {}, {}
+    for seed in options.seeds:
+        for method in METHODS:
+            run, costs[method.name] = train(method, options.out, options, seed)
+            found, images[method.name] = judge(run, options.k)
+            parts[method.name].append(found)
+            lesions = np.nanmean(found[:, FIGURES.index("lesions")])
+            print(f"seed {seed}, {method.name}: {costs[method.name]['cpu']:.0f} s, error in lesions {lesions:.4f}", flush=True)
+    figures = {name: np.concatenate(each) for name, each in parts.items()}
     rows = tables(figures, costs)
     print(render(rows))
-    draw(options.out / "wei.png", images, figures)
+    draw(options.out / "wei.png", images, {name: each[-1] for name, each in parts.items()})
     means = {name: dict(zip(FIGURES, np.nanmean(values, 0).tolist(), strict=True)) for name, values in figures.items()}
-    found = {
+    summary = {
         "options": {name: value if not isinstance(value, Path) else str(value) for name, value in vars(options).items()},
-        "subjects": len(next(iter(figures.values()))),
+        "subjects": len(figures[REFINER]),
+        "lesions by seed": {
+            name: [float(np.nanmean(each[:, FIGURES.index("lesions")])) for each in found] for name, found in parts.items()
+        },
         "means": means,
         "sd": {name: dict(zip(FIGURES, np.nanstd(values, 0, ddof=1).tolist(), strict=True)) for name, values in figures.items()},
         "p": {
@@ -259,8 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         },
         "costs": costs,
     }
-    write_json(options.out / "wei.json", found)
-    return found
+    write_json(options.out / "wei.json", summary)
+    return summary
 
 
 if __name__ == "__main__":

@@ -27,6 +27,14 @@ class TwoPlayersWithTheSameParameters(Gaussian):
         return [Phase(name, list(self.parameters()), self.loss) for name in ("first", "second")]
 
 
+@GAUSSIAN.mutant("phases_share_out_the_parameters")
+class StopsHalfWay(Gaussian):
+    """The second half of the training does nothing."""
+
+    def phases(self):
+        return [Phase("first", list(self.parameters()), self.loss, span=(0.0, 0.5))]
+
+
 @GAUSSIAN.mutant("losses_are_finite_and_repeatable")
 class RollsDiceInItsLoss(Gaussian):
     """The loss depends on Python's random state, which no seed of the training reaches."""

@@ -42,12 +42,13 @@ def players_of(
     discriminator_loss: Loss,
     generator_loss: Loss,
     prefix: str = "",
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> list[Phase]:
     """Discriminator, then generator, with the rates, the clipping and the alarm of a configuration.
 
     Args:
         config: of the game.
-        discriminator, generator, discriminator_loss, generator_loss, prefix: those of `medgen.nn.adversarial.players`.
+        discriminator, generator, discriminator_loss, generator_loss, prefix, span: those of `medgen.nn.adversarial.players`.
     """
     return players(
         discriminator=discriminator,
@@ -60,4 +61,5 @@ def players_of(
         generator_optimizer=optimizer_of(config, config.generator_lr),
         alarm=CollapseAlarm(diversity=config.collapse_diversity, stop=config.on_collapse == "stop"),
         prefix=prefix,
+        span=span,
     )

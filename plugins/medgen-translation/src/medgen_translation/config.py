@@ -149,7 +149,20 @@ class CycleGanConfig(NetworkConfig, JudgedConfig):
         return self
 
 
-class ContextAwareGanConfig(PairedGanConfig):
+class ChainedGansConfig(PairedGanConfig):
+    """Generators in a row, each of which sees what the one before made."""
+
+    in_turn: bool = Field(
+        False, description="Each learns in its own part of the steps, all equally long (the papers), or all in every step."
+    )
+    residual: bool = Field(False, description="What a later generator makes is added to the estimate before it, or stands alone.")
+
+    def spans(self, n: int) -> list[tuple[float, float]]:
+        """The part of the training in which each of n generators learns."""
+        return [(k / n, (k + 1) / n) if self.in_turn else (0.0, 1.0) for k in range(n)]
+
+
+class ContextAwareGanConfig(ChainedGansConfig):
     """Generators without pooling, each refining the estimate of the one before, with gradient-difference loss."""
 
     network: Literal["unet", "fcn", "resnet"] = Field(
@@ -174,12 +187,13 @@ class ContextAwareGanConfig(PairedGanConfig):
         return self
 
 
-class SketcherRefinerConfig(PairedGanConfig):
+class SketcherRefinerConfig(ChainedGansConfig):
     """Two conditional GANs in a row; `distance`, `distance_weight` (lambda_R) and `weighting` are the refiner's, all else is of both."""
 
     loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
         "non_saturating", description="What the players play for: cross-entropy."
     )
+    residual: bool = Field(True, description="What the refiner makes is added to the sketch, or stands alone.")
     sketch_weight: float = Field(100.0, ge=0, description="Weight of the sketcher's error, over voxels alike: lambda_S.")
     weighting: Literal["voxels", "regions"] = Field(
         "regions", description="Of the refiner: every region of the condition 'regions' counts alike, or every voxel."

@@ -18,6 +18,8 @@ from medgen_translation.networks import SourceNet
 
 __all__ = ["PairedGan", "judge"]
 
+_END = 0.99
+
 Further = Callable[[Batch], Tensor]
 """Further images of a batch, in units of the network, without gradients."""
 
@@ -46,10 +48,14 @@ class PairedGan(nn.Module):
         image_spec: of the target.
         source: the slot.
         further: channels of u.
+        corrects: y' = u + G(x, u), the sum before tanh; u is then an estimate of y.
     """
 
-    def __init__(self, config: PairedGanConfig, image_spec: ImageSpec, source: ConditionSpec, *, further: int = 0) -> None:
+    def __init__(
+        self, config: PairedGanConfig, image_spec: ImageSpec, source: ConditionSpec, *, further: int = 0, corrects: bool = False
+    ) -> None:
         super().__init__()
+        self.corrects = corrects
         self.config, self.units, self.game = config, Units(image_spec), make_game(config)
         self.generator = SourceNet(config, image_spec, source, further=further)
         seen = self.generator.in_channels if config.judged == "pair" else 0
@@ -58,14 +64,19 @@ class PairedGan(nn.Module):
     def forward(self, condition: Condition, further: Tensor | None = None) -> Tensor:
         """[B, C, *S] in units of the network."""
         out = self.generator(condition, further)
+        if self.corrects:
+            assert further is not None
+            # Away from the ends, where tanh is flat and nothing could be corrected any more.
+            out = out + (further if self.units.bounds is None else torch.atanh(further.float().clamp(-_END, _END)))
         return out if self.units.bounds is None else torch.tanh(out)
 
-    def phases(self, prefix: str = "", further: Further | None = None) -> list[Phase]:
+    def phases(self, prefix: str = "", further: Further | None = None, span: tuple[float, float] = (0.0, 1.0)) -> list[Phase]:
         """Discriminator, then generator.
 
         Args:
             prefix: of the phases' names.
             further: u of a batch, where there is any.
+            span: the part of the training in which they learn.
         """
 
         def discriminate(batch: Batch, step: Step) -> Mapping[str, Tensor]:
@@ -96,6 +107,7 @@ class PairedGan(nn.Module):
             discriminator_loss=discriminate,
             generator_loss=generate,
             prefix=prefix,
+            span=span,
         )
 
     def _judge(self, condition: Condition, further: Tensor | None) -> Callable[[Tensor], Judgement]:
