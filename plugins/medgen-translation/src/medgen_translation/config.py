@@ -155,7 +155,6 @@ class ChainedGansConfig(PairedGanConfig):
     in_turn: bool = Field(
         False, description="Each learns in its own part of the steps, all equally long (the papers), or all in every step."
     )
-    residual: bool = Field(False, description="What a later generator makes is added to the estimate before it, or stands alone.")
 
     def spans(self, n: int) -> list[tuple[float, float]]:
         """The part of the training in which each of n generators learns."""
@@ -193,7 +192,6 @@ class SketcherRefinerConfig(ChainedGansConfig):
     loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
         "non_saturating", description="What the players play for: cross-entropy."
     )
-    residual: bool = Field(True, description="What the refiner makes is added to the sketch, or stands alone.")
     sketch_weight: float = Field(100.0, ge=0, description="Weight of the sketcher's error, over voxels alike: lambda_S.")
     weighting: Literal["voxels", "regions"] = Field(
         "regions", description="Of the refiner: every region of the condition 'regions' counts alike, or every voxel."

@@ -29,10 +29,9 @@ class ContextAwareGan(Translator):
     G_k minimises a L_adversarial + b mean (y - y_k)^2 + c GDL(y, y_k), with y_{k-1} as it is, without gradients.
 
     Where it departs from the paper: the GANs train side by side, not one after the other (`in_turn`), so that G_k follows an estimate that
-    still improves; as the learning rate falls, that estimate comes to rest. With `residual`, G_k adds to y_{k-1}. The paper's loss is of
-    sums over a patch, with weights 0.5, 1, 1; here b and c are of means. Nie maps an MR patch of 32^3 to its inner 16^3 and tiles those;
-    here patches keep their size (`--patch`), and `medgen translate` blends overlapping ones with weights that fall towards their borders,
-    where the network sees least.
+    still improves; as the learning rate falls, that estimate comes to rest. The paper's loss is of sums over a patch, with weights 0.5, 1,
+    1; here b and c are of means. Nie maps an MR patch of 32^3 to its inner 16^3 and tiles those; here patches keep their size (`--patch`),
+    and `medgen translate` blends overlapping ones with weights that fall towards their borders, where the network sees least.
 
     >>> import medgen
     >>> mr = medgen.ConditionSpec(name="source", kind="image", image=medgen.ImageSpec(channels=1, shape=(12, 12)))
@@ -51,9 +50,7 @@ class ContextAwareGan(Translator):
         self.output_range = image_spec.bounds
         source = required(conditions, "source")
         further = [0, *[image_spec.channels] * config.contexts]
-        self.gans = nn.ModuleList(
-            PairedGan(config, image_spec, source, further=channels, corrects=config.residual and channels > 0) for channels in further
-        )
+        self.gans = nn.ModuleList(PairedGan(config, image_spec, source, further=channels) for channels in further)
 
     def phases(self) -> Sequence[Phase]:
         """Discriminator and generator of each GAN in turn."""

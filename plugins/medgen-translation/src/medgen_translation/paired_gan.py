@@ -18,8 +18,6 @@ from medgen_translation.networks import SourceNet
 
 __all__ = ["PairedGan", "judge"]
 
-_END = 0.99
-
 Further = Callable[[Batch], Tensor]
 """Further images of a batch, in units of the network, without gradients."""
 
@@ -48,14 +46,10 @@ class PairedGan(nn.Module):
         image_spec: of the target.
         source: the slot.
         further: channels of u.
-        corrects: y' = u + G(x, u), the sum before tanh; u is then an estimate of y.
     """
 
-    def __init__(
-        self, config: PairedGanConfig, image_spec: ImageSpec, source: ConditionSpec, *, further: int = 0, corrects: bool = False
-    ) -> None:
+    def __init__(self, config: PairedGanConfig, image_spec: ImageSpec, source: ConditionSpec, *, further: int = 0) -> None:
         super().__init__()
-        self.corrects = corrects
         self.config, self.units, self.game = config, Units(image_spec), make_game(config)
         self.generator = SourceNet(config, image_spec, source, further=further)
         seen = self.generator.in_channels if config.judged == "pair" else 0
@@ -64,10 +58,6 @@ class PairedGan(nn.Module):
     def forward(self, condition: Condition, further: Tensor | None = None) -> Tensor:
         """[B, C, *S] in units of the network."""
         out = self.generator(condition, further)
-        if self.corrects:
-            assert further is not None
-            # Away from the ends, where tanh is flat and nothing could be corrected any more.
-            out = out + (further if self.units.bounds is None else torch.atanh(further.float().clamp(-_END, _END)))
         return out if self.units.bounds is None else torch.tanh(out)
 
     def phases(self, prefix: str = "", further: Further | None = None, span: tuple[float, float] = (0.0, 1.0)) -> list[Phase]:

@@ -25,16 +25,16 @@ __all__ = ["SketcherRefiner"]
 
 
 class SketcherRefiner(Translator):
-    """s = S(x), y' = s + R(x, s): a sketch of anatomy and physiology, then its refinement where it matters.
+    """s = S(x), y' = R(x, s): a sketch of anatomy and physiology, then its refinement where it matters.
 
         L_S = adversarial + lambda_S E |y - s|
         L_R = adversarial + lambda_R E (1/M) sum over regions r of mean_r |y - y'|
 
-    M counts the regions that a sample has. The sum is taken before tanh where images are bounded; without `residual`, y' = R(x, s).
+    M counts the regions that a sample has.
 
-    Where it departs from the papers: there the refiner makes all of y', and is trained when the sketcher is done (`in_turn`). Here both
-    learn in every step, no gradient flows through the sketch, and the refiner starts from it: better in lesions at equal steps of each
-    network (docs/translation.md).
+    Where it departs from the papers: there the refiner is trained when the sketcher is done, as with `in_turn`. By default both learn in
+    each step, the refiner on the sketch of the moment, through which no gradient flows: as the rates fall, the sketches settle, and the
+    refiner sees in training what it sees in use.
 
     >>> import medgen
     >>> spec = medgen.ImageSpec(channels=1, shape=(12, 12))
@@ -56,7 +56,7 @@ class SketcherRefiner(Translator):
         own = {name: value for name, value in config.to_json().items() if name in PairedGanConfig.model_fields}
         sketched = PairedGanConfig.parse(own | {"distance_weight": config.sketch_weight, "weighting": "voxels"})
         self.sketcher = PairedGan(sketched, image_spec, source)
-        self.refiner = PairedGan(config, image_spec, source, further=image_spec.channels, corrects=config.residual)
+        self.refiner = PairedGan(config, image_spec, source, further=image_spec.channels)
 
     def phases(self) -> Sequence[Phase]:
         """Discriminator and generator of the sketcher, then those of the refiner."""
