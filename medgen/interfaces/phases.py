@@ -27,7 +27,7 @@ class Phase:
         every: runs at steps divisible by this.
         repeat: updates per turn, each on a fresh batch (k discriminator steps).
         span: the part of the training in which it runs, from one share of the steps up to another, for models whose parts learn one after
-            the other. Its steps, and with them `every`, its learning rate and `Step`, count within that part.
+            the other. Its steps, and with them `every`, `watch`, its learning rate and `Step`, count within that part.
         validate: its loss can be evaluated without gradients, on validation data.
         optimizer: overrides of the training configuration: "optimizer", "lr", "betas", "weight_decay".
         after: called after each update, e.g. to clip a critic's weights.

@@ -196,7 +196,7 @@ class Loop:
                 self._seed(piece.seed)
                 return piece.phase.loss(piece.batch, piece.step)
 
-            raise diagnose(self.model, piece.batch, again, what=what, step=piece.step.number + 1, phase=piece.phase.name)
+            raise diagnose(self.model, piece.batch, again, what=what, step=self.position.step + 1, phase=piece.phase.name)
 
     def _read(self, number: int) -> Batch:
         """Share of this rank in batch `number`."""
@@ -232,7 +232,7 @@ class Loop:
         """Phases hear what they log, and may ask to stop. The values are those of all ranks, so that all agree."""
         for phase in self.phases:
             own = {name: value for (player, name), value in values.items() if player == phase.name}
-            if phase.watch is not None and own and phase.watch(self.position.step, own):
+            if phase.watch is not None and own and phase.watch(self.position.step - phase.steps(self.total).start, own):
                 self.position.stopped = True
 
     def _track(self, value: float) -> bool:

@@ -26,7 +26,7 @@ class Chain(medgen.Generator):
     def __init__(self, image_spec, *, breaks_at=None, validated=1.0):
         super().__init__(medgen.Config(), image_spec, ())
         self.first, self.second = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
-        self.breaks_at, self.validated, self.calls = breaks_at, validated, []
+        self.breaks_at, self.validated, self.calls, self.heard = breaks_at, validated, [], []
 
     def _sample(self, n, condition, noise):
         return self.first * noise.normal(*self.image_spec.size)
@@ -34,8 +34,12 @@ class Chain(medgen.Generator):
     def phases(self):
         return [
             medgen.Phase("first", [self.first], lambda batch, step: self._loss("first", step), span=(0.0, 0.5)),
-            medgen.Phase("second", [self.second], lambda batch, step: self._loss("second", step), span=(0.5, 1.0)),
+            medgen.Phase("second", [self.second], lambda batch, step: self._loss("second", step), span=(0.5, 1.0), watch=self._watch),
         ]
+
+    def _watch(self, step, values):
+        self.heard.append(step)
+        return False
 
     def _loss(self, name, step):
         if self.training:
@@ -56,11 +60,12 @@ def trained(path, *, breaks_at=None, validated=1.0, **options):
 
 
 def test_each_learns_in_its_own_part_with_a_schedule_of_its_own(tmp_path):
-    model, run = trained(tmp_path / "a")
+    model, run = trained(tmp_path / "a", log_every=1)
     assert [call[:3] for call in model.calls] == [(name, k, 3) for name in ("first", "second") for k in range(3)]
     assert [call[3:] for call in model.calls] == [(True, False)] * 3 + [(False, True)] * 3
     # linear over three steps: rates 2/3, 1/3, 0, and the same again
     assert model.first.item() == model.second.item() == pytest.approx(-1.0)
+    assert model.heard == [1, 2, 3]
     logged = {(r["split"], r["phase"], int(r["step"])) for r in run.metrics() if r["phase"]}
     assert ("train", "first", 1) in logged
     assert ("train", "second", STEPS) in logged
