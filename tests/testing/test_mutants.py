@@ -10,7 +10,7 @@ import importlib
 
 import fakes
 import pytest
-from testing.mutants import cycles, flow, inpainting, others, targets
+from testing.mutants import cycles, flow, inpainting, others, styles, targets
 from testing.mutants.mutant import Sound
 
 from medgen.registry.host import refresh
@@ -20,7 +20,9 @@ from medgen.testing.golden import write_golden
 for faults in ("plugin", "sampling", "density", "translation", "training", "persistence", "numerics"):
     importlib.import_module(f"testing.mutants.{faults}")
 
-SOUND = [found for module in (flow, others, cycles, inpainting, targets) for found in vars(module).values() if isinstance(found, Sound)]
+SOUND = [
+    found for module in (flow, others, cycles, styles, inpainting, targets) for found in vars(module).values() if isinstance(found, Sound)
+]
 MUTANTS = [mutant for sound in SOUND for mutant in sound.mutants]
 NEED_CUDA = {"cuda_agrees_with_cpu", "graph_replay_gives_the_same_bits"}
 NEED_MORE = {"is_found_by_name": "an entry point", "cuda_agrees_with_cpu": "a CUDA device"}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgen.interfaces import Cycles, Noise
+from medgen.interfaces import Cycles, FollowsStyle, Noise
 from medgen.registry import FamilySpec
 from medgen.testing.expect import close, expect, finite, positions, same_bits
 from medgen.testing.law import law
@@ -89,6 +89,38 @@ def cycles_lead_back_to_the_source(subject: Subject) -> None:
             other[:, channel] = other[:, channel].flip(0)
             change = bool((model.translate_back(other) != back).any())
             expect(change, f"{case}: what comes back must depend on channel {channel} of the target; it does not.")
+
+
+@law("translation", applies=translates)
+def translations_follow_a_given_style(subject: Subject) -> None:
+    """Where a model `FollowsStyle`, each image of the target has a style, and each source with it a translation, the same each time.
+
+    Both are alone as in a batch; one style given for all is each one's; other styles give other translations.
+    """
+    for case in subject.cases():
+        model: Any = subject.model(case, dtype=torch.float64)
+        if not issubclass(type(model), FollowsStyle):  # its type is not narrowed: it stays a translator
+            continue
+        images = subject.x(case, N, dtype=torch.float64)
+        z = model.style(images).mean
+        expect(z.dim() == 2 and len(z) == N, f"{case}: styles of {N} images must have shape [{N}, Z]; got {tuple(z.shape)}.")
+        finite(z, f"{case}: styles")
+        same_bits(model.style(images).mean, z, f"{case}: two styles of the same images")
+        close(model.style(images[2:3]).mean, z[2:3], f"{case}: a style, alone and among all", relative=1e-6, absolute=1e-6)
+        expect(not bool((z == z[:1]).all()), f"{case}: images that differ must differ in style; all have the same.")
+        x, rest = subject.source(model, subject.condition(case, N, dtype=torch.float64))
+        styled = model.stylise(x, z, condition=rest)
+        wanted = (N, case.image_spec.channels, *model.source_spec.shape)
+        expect(tuple(styled.shape) == wanted, f"{case}: {N} styled translations must have shape {wanted}; got {tuple(styled.shape)}.")
+        expect(not (styled.requires_grad or z.requires_grad), f"{case}: styles and styled translations must not require gradients.")
+        finite(styled, f"{case}: styled translations")
+        same_bits(model.stylise(x, z, condition=rest), styled, f"{case}: two translations with the same styles")
+        alone = model.stylise(x[2:3], z[2:3], condition=rest[torch.tensor([2])])
+        close(alone, styled[2:3], f"{case}: a styled translation, alone and among all", relative=1e-6, absolute=1e-6)
+        shared = model.stylise(x, z[0], condition=rest)
+        close(shared, model.stylise(x, z[:1].expand_as(z), condition=rest), f"{case}: one style for all", relative=1e-6, absolute=1e-6)
+        moved = (model.stylise(x, z + 1.0, condition=rest) != styled).flatten(1).any(1)
+        expect(bool(moved.all()), f"{case}: another style must give every source another translation; it does not.")
 
 
 @law("translation", applies=translates)

@@ -38,6 +38,7 @@ class HasNoLicence(Gaussian):
     "translations_are_independent_of_the_batch",
     "translations_are_random_where_they_say_so",
     "cycles_lead_back_to_the_source",
+    "translations_follow_a_given_style",
     "losses_are_finite_and_repeatable",
     "gradient_reaches_every_parameter",
     "comes_back_from_file",
