@@ -63,6 +63,7 @@ class Loop:
         self.phases = list(model.phases())
         self.order = BatchOrder(dataset.splits["train"], config.batch_size, config.seed, divisor=config.devices * config.accumulate)
         self.total = config.steps or config.epochs * self.order.per_epoch
+        self.spans = {phase.name: phase.steps(self.total) for phase in self.phases}
         self.show = show and fabric.is_global_zero
         self.position = Position()
         self.best_weights: dict[str, Tensor] | None = None
@@ -128,7 +129,7 @@ class Loop:
         """Each phase's turn."""
         values: Values = {}
         for phase in self._active(self.position.step):
-            if (self.position.step - phase.steps(self.total).start) % phase.every == 0:
+            if (self.position.step - self.spans[phase.name].start) % phase.every == 0:
                 for _ in range(phase.repeat):
                     values.update(self._update(phase, next(batches)))
         if self.ema is not None:
@@ -220,7 +221,7 @@ class Loop:
                 self.fabric, self.model, phases, self.dataset, batch_size=size, number=self.position.step, total=self.total
             )
             # While parts are still to learn, no weights are the best, and a training that stopped would leave those parts as they began.
-            whole = all(last >= phase.steps(self.total).start for phase in self.phases)
+            whole = all(last >= span.start for span in self.spans.values())
             improved = not whole or self._track(values[phases[0].name, "loss"])
             if whole and improved and self.config.keep == "best":
                 self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -232,7 +233,7 @@ class Loop:
         """Phases hear what they log, and may ask to stop. The values are those of all ranks, so that all agree."""
         for phase in self.phases:
             own = {name: value for (player, name), value in values.items() if player == phase.name}
-            if phase.watch is not None and own and phase.watch(self.position.step - phase.steps(self.total).start, own):
+            if phase.watch is not None and own and phase.watch(self.position.step - self.spans[phase.name].start, own):
                 self.position.stopped = True
 
     def _track(self, value: float) -> bool:
@@ -301,11 +302,11 @@ class Loop:
         return dict(zip(values, mean.tolist(), strict=True))
 
     def _active(self, step: int) -> list[Phase]:
-        return [phase for phase in self.phases if step in phase.steps(self.total)]
+        return [phase for phase in self.phases if step in self.spans[phase.name]]
 
     def _factor(self, phase: Phase, step: int) -> float:
-        steps = phase.steps(self.total)
-        return lr_factor(step - steps.start, len(steps), schedule=self.config.schedule, warmup=self.config.warmup)
+        span = self.spans[phase.name]
+        return lr_factor(step - span.start, len(span), schedule=self.config.schedule, warmup=self.config.warmup)
 
     def _lr(self, step: int) -> float:
         active = self._active(step)

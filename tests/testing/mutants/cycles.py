@@ -16,12 +16,12 @@ from medgen.registry import ConditionSlot
 class LinearCycle(Translator):
     """G(x) = A x and F(y) = B y at every voxel, from images that are not paired: both sides keep their means, and there and back closes."""
 
+    required_conditions = ("source",)
     config: SmallConfig
 
     def __init__(self, config, image_spec, conditions=()) -> None:
         super().__init__(config, image_spec, conditions)
-        self.required_conditions = ("source",)
-        source, target = next(slot for slot in conditions if slot.name == "source").size, image_spec.channels
+        source, target = self.source_spec.channels, image_spec.channels
         self.there = nn.Parameter(torch.full((target, source), 0.5))
         self.back = nn.Parameter(torch.full((source, target), 0.5))
 

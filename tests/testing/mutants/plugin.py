@@ -80,7 +80,7 @@ class BuildsForNothing(Gaussian):
     """Refuses everything that it declares."""
 
     def __init__(self, config, image_spec, conditions=()):
-        raise NotImplementedError("soon")
+        raise RuntimeError("refused")
 
 
 # --------------------------------------------------------------------------------------------------- configurations

@@ -19,12 +19,12 @@ class LinearStyle(Translator):
     """y = A x + B z at every voxel, z = E (mean of y) + epsilon: the style is what brightness the source does not tell."""
 
     stochastic = True
+    required_conditions = ("source",)
     config: SmallConfig
 
     def __init__(self, config, image_spec, conditions=()) -> None:
         super().__init__(config, image_spec, conditions)
-        self.required_conditions = ("source",)
-        source, target = next(slot for slot in conditions if slot.name == "source").size, image_spec.channels
+        source, target = self.source_spec.channels, image_spec.channels
         self.content = nn.Parameter(torch.full((target, source), 0.5))
         self.look = nn.Parameter(torch.full((target, config.width), 0.5))
         self.encoder = nn.Parameter(torch.full((config.width, target), 0.5))
